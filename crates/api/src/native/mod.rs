@@ -207,6 +207,17 @@ pub enum MigrationStatus {
     Failed,
 }
 
+impl ImagePart {
+    /// As in the path of an upload.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ImagePart::Disk => "disk",
+            ImagePart::Kernel => "kernel",
+            ImagePart::Ramdisk => "ramdisk",
+        }
+    }
+}
+
 impl MigrationStatus {
     pub fn is_end(self) -> bool {
         matches!(self, MigrationStatus::Completed | MigrationStatus::Cancelled | MigrationStatus::Failed)
