@@ -12,8 +12,9 @@
 //! | `GET /v1/retained/{id}` | | `RetainedReport` |
 //! | `PUT /v1/migrations/{id}/receive` | `ReceiveAsk` | `MigrationReport` |
 //! | `PUT /v1/migrations/{id}/send` | `SendAsk` | `MigrationReport` |
-//! | `POST /v1/migrations/{id}/cancel` | | `MigrationReport` (asked of the source) |
-//! | `POST /v1/migrations/{id}/discard` | | `MigrationReport` (asked of the target) |
+//! | `POST /v1/migrations/{id}/cancel` | `GiveUp` | `MigrationReport` (asked of the source) |
+//! | `POST /v1/migrations/{id}/discard` | `GiveUp` | `MigrationReport` (asked of the target) |
+//! | `POST /v1/migrations/{id}/relay` | `Relay` | `MigrationReport`: a durable word of the peer, over the control path |
 //! | `GET /v1/migrations/{id}` | | `MigrationReport`, 404 if never heard of |
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use whimbrel_core::{
     host::HostFacts,
     id::{Epoch, HostName, InstanceId, MigrationId},
     instance::{InstanceSpec, PowerState},
+    migration::message::{Report, ToSource, ToTarget},
     progress::Progress,
     receipt::Receipt,
 };
@@ -158,6 +160,21 @@ impl Default for MoveOptions {
     }
 }
 
+/// "This migration should end without a move." An agent that never heard of it keeps a tombstone for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiveUp {
+    pub instance: InstanceId,
+    pub epoch: Epoch,
+    pub failure: Failure,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relay {
+    ToSource(ToSource),
+    ToTarget(ToTarget),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -206,6 +223,9 @@ pub struct MigrationReport {
     pub instance: InstanceId,
     pub epoch: Epoch,
     pub role: Role,
+    /// The machine's own phase, as durable as it needs to be: what the coordinator steps on.
+    pub state: Report,
+    /// The same in short, for people.
     pub phase: SidePhase,
     pub mode: Option<CopyMode>,
     /// Words for people: what it does now (`round 2 of disks`, `waiting for RAM`).
