@@ -1,0 +1,82 @@
+//! Connections: TCP with our options, then a handshake under a deadline, on either side.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{ServerConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Expect, Protocol, Refusal, TlsError, client_config};
+use crate::{
+    pki::{CaCert, Identity, PeerIdentity},
+    tcp::{self, TcpOptions},
+};
+
+/// From the first byte of the handshake to its last.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+pub type TlsStream = tokio_rustls::TlsStream<TcpStream>;
+
+/// Makes connections as `identity` to peers of `ca`.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    pub identity: Arc<Identity>,
+    pub ca: CaCert,
+    pub protocol: Protocol,
+    pub options: TcpOptions,
+}
+
+impl Connector {
+    /// Returns only when the peer has proved that it is `expect`. Whether the peer accepts us shows with the first read:
+    /// see [`Refusal::of_io`].
+    pub async fn connect(&self, address: SocketAddr, expect: &PeerIdentity) -> Result<TlsStream, TlsError> {
+        let config = client_config(&self.identity, &self.ca, Expect::Exactly(expect.clone()), self.protocol)?;
+        let tcp = tcp::connect(address, &self.options).await.map_err(|source| TlsError::Connect { address, source })?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        within(HANDSHAKE_TIME_MAX, address, async { handshake.await.map(TlsStream::from) }).await
+    }
+}
+
+/// The accepting side of a handshake; `config` of [`super::mutual`] or [`super::mutual_optional`].
+pub async fn accept(tcp: TcpStream, address: SocketAddr, config: &Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
+    accept_within(HANDSHAKE_TIME_MAX, tcp, address, config).await
+}
+
+pub(crate) async fn accept_within(
+    time_max: Duration,
+    tcp: TcpStream,
+    address: SocketAddr,
+    config: &Arc<ServerConfig>,
+) -> Result<TlsStream, TlsError> {
+    tcp::tune(&tcp, &TcpOptions::default()).map_err(|source| TlsError::Connect { address, source })?;
+    let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
+    within(time_max, address, async { handshake.await.map(TlsStream::from) }).await
+}
+
+async fn within(
+    time_max: Duration,
+    address: SocketAddr,
+    handshake: impl Future<Output = std::io::Result<TlsStream>>,
+) -> Result<TlsStream, TlsError> {
+    let begun = Instant::now();
+    match tokio::time::timeout(time_max, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(match Refusal::of_io(&source) {
+            Some(refusal) => TlsError::Refused { address, refusal },
+            None => TlsError::Connect { address, source },
+        }),
+        Err(_) => Err(TlsError::HandshakeTimeout { address, after_ms: begun.elapsed().as_millis() }),
+    }
+}
+
+/// Who the peer proved to be; `None` only where certificates are optional and none was shown.
+pub fn peer_identity(stream: &TlsStream) -> Option<PeerIdentity> {
+    let (_, connection) = stream.get_ref();
+    let leaf = connection.peer_certificates()?.first()?;
+    PeerIdentity::of_certificate(leaf).ok()
+}
