@@ -31,7 +31,7 @@ pub enum FailureCode {
 }
 
 /// One failure. `detail` names the object and the numbers; `hint` says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail}")]
 pub struct Failure {
     pub code: FailureCode,

@@ -15,6 +15,7 @@
 
 pub mod disk;
 pub mod failure;
+pub mod host;
 pub mod id;
 pub mod instance;
 pub mod migration;
