@@ -69,7 +69,9 @@ pub const HOST_NAME_BYTES_MAX: usize = 63;
 pub struct HostName(String);
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no host name: use 1 to {HOST_NAME_BYTES_MAX} of a-z, 0-9, '.', '-', and begin with a letter or digit")]
+#[error(
+    "'{0}' is no host name: use 1 to {HOST_NAME_BYTES_MAX} of a-z, 0-9, '.', '-', and begin with a letter or digit"
+)]
 pub struct BadHostName(String);
 
 impl HostName {
@@ -86,7 +88,11 @@ impl FromStr for HostName {
         let good = (1..=HOST_NAME_BYTES_MAX).contains(&bytes.len())
             && plain(bytes[0])
             && bytes.iter().all(|&c| plain(c) || c == b'.' || c == b'-');
-        if good { Ok(HostName(text.to_owned())) } else { Err(BadHostName(text.to_owned())) }
+        if good {
+            Ok(HostName(text.to_owned()))
+        } else {
+            Err(BadHostName(text.to_owned()))
+        }
     }
 }
 impl TryFrom<String> for HostName {
@@ -128,8 +134,15 @@ impl ImageDigest {
 impl FromStr for ImageDigest {
     type Err = BadImageDigest;
     fn from_str(text: &str) -> Result<Self, BadImageDigest> {
-        let good = text.len() == 64 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
-        if good { Ok(ImageDigest(text.to_owned())) } else { Err(BadImageDigest(text.to_owned())) }
+        let good = text.len() == 64
+            && text
+                .bytes()
+                .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        if good {
+            Ok(ImageDigest(text.to_owned()))
+        } else {
+            Err(BadImageDigest(text.to_owned()))
+        }
     }
 }
 impl TryFrom<String> for ImageDigest {

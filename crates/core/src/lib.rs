@@ -13,11 +13,16 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod convergence;
 pub mod disk;
+pub mod estimate;
 pub mod failure;
+pub mod forecast;
 pub mod host;
 pub mod id;
 pub mod instance;
 pub mod migration;
+pub mod precheck;
 pub mod progress;
 pub mod receipt;
+pub mod schedule;

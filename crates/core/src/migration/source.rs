@@ -117,7 +117,9 @@ impl Phase {
     /// Nothing more will happen by itself, and nothing is left behind.
     pub fn is_end(&self) -> bool {
         match self {
-            Phase::Aborted { .. } | Phase::HandedOver { retired: true } | Phase::Reowned { undone: true, .. } => true,
+            Phase::Aborted { .. }
+            | Phase::HandedOver { retired: true }
+            | Phase::Reowned { undone: true, .. } => true,
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -154,22 +156,34 @@ impl Phase {
 
     fn start(&self) -> Step {
         match self {
-            Phase::Idle => self.go(Phase::Preparing, vec![Effect::PrepareTarget, Effect::Report]),
+            Phase::Idle => self.go(
+                Phase::Preparing,
+                vec![Effect::PrepareTarget, Effect::Report],
+            ),
             Phase::Preparing
             | Phase::Copying
             | Phase::Switching(_)
             | Phase::Committed
             | Phase::HandedOver { .. }
             | Phase::Reowned { .. } => self.stay(Note::AlreadySo, vec![Effect::Report]),
-            Phase::Aborting { .. } | Phase::Aborted { .. } => self.stay(Note::Refused, vec![Effect::Report]),
+            Phase::Aborting { .. } | Phase::Aborted { .. } => {
+                self.stay(Note::Refused, vec![Effect::Report])
+            }
         }
     }
 
     fn cancel(&self, failure: &Failure) -> Step {
         match self {
-            Phase::Idle => self.go(Phase::Aborted { failure: failure.clone() }, vec![Effect::Report]),
+            Phase::Idle => self.go(
+                Phase::Aborted {
+                    failure: failure.clone(),
+                },
+                vec![Effect::Report],
+            ),
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
-            Phase::Committed | Phase::HandedOver { .. } => self.stay(Note::TooLate, vec![Effect::Report]),
+            Phase::Committed | Phase::HandedOver { .. } => {
+                self.stay(Note::TooLate, vec![Effect::Report])
+            }
             Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::Reowned { .. } => {
                 self.stay(Note::AlreadySo, vec![Effect::Report])
             }
@@ -194,7 +208,10 @@ impl Phase {
         match self {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
             Phase::Committed => {
-                let next = Phase::Reowned { failure: failure.clone(), undone: false };
+                let next = Phase::Reowned {
+                    failure: failure.clone(),
+                    undone: false,
+                };
                 self.go(next, vec![Effect::Undo, Effect::Report])
             }
             Phase::Idle => self.stay(Note::Stale, vec![]),
@@ -207,9 +224,10 @@ impl Phase {
 
     fn sealed(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Finishing) => {
-                self.go(Phase::Switching(Switch::Loading), vec![Effect::ContinueMigration])
-            }
+            Phase::Switching(Switch::Finishing) => self.go(
+                Phase::Switching(Switch::Loading),
+                vec![Effect::ContinueMigration],
+            ),
             Phase::Switching(Switch::Loading) => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -240,9 +258,10 @@ impl Phase {
 
     fn target_running(&self) -> Step {
         match self {
-            Phase::Committed => {
-                self.go(Phase::HandedOver { retired: false }, vec![Effect::Retire, Effect::Report])
-            }
+            Phase::Committed => self.go(
+                Phase::HandedOver { retired: false },
+                vec![Effect::Retire, Effect::Report],
+            ),
             Phase::HandedOver { .. } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -259,21 +278,32 @@ impl Phase {
         match self {
             // Only a journal that was lost explains it: leave a tombstone, so that a late Send finds it.
             Phase::Idle => {
-                let failure = Failure::new(FailureCode::NotFound, "the source does not know this migration");
-                self.go(Phase::Aborted { failure }, vec![Effect::SendAbort, Effect::Report])
+                let failure = Failure::new(
+                    FailureCode::NotFound,
+                    "the source does not know this migration",
+                );
+                self.go(
+                    Phase::Aborted { failure },
+                    vec![Effect::SendAbort, Effect::Report],
+                )
             }
-            Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.stay(Note::Waiting, vec![]),
+            Phase::Preparing | Phase::Copying | Phase::Switching(_) => {
+                self.stay(Note::Waiting, vec![])
+            }
             Phase::Committed => self.stay(Note::Told, vec![Effect::SendCommit]),
-            Phase::Aborting { .. } | Phase::Aborted { .. } => self.stay(Note::Told, vec![Effect::SendAbort]),
+            Phase::Aborting { .. } | Phase::Aborted { .. } => {
+                self.stay(Note::Told, vec![Effect::SendAbort])
+            }
             Phase::HandedOver { .. } | Phase::Reowned { .. } => self.stay(Note::Stale, vec![]),
         }
     }
 
     fn copy_converged(&self) -> Step {
         match self {
-            Phase::Copying => {
-                self.go(Phase::Switching(Switch::Stopping), vec![Effect::StopGuest, Effect::Report])
-            }
+            Phase::Copying => self.go(
+                Phase::Switching(Switch::Stopping),
+                vec![Effect::StopGuest, Effect::Report],
+            ),
             Phase::Idle
             | Phase::Preparing
             | Phase::Switching(_)
@@ -287,9 +317,10 @@ impl Phase {
 
     fn guest_stopped(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Stopping) => {
-                self.go(Phase::Switching(Switch::Finishing), vec![Effect::FinishRounds])
-            }
+            Phase::Switching(Switch::Stopping) => self.go(
+                Phase::Switching(Switch::Finishing),
+                vec![Effect::FinishRounds],
+            ),
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -304,12 +335,16 @@ impl Phase {
 
     fn ram_completed(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Loading) => self.go(Phase::Committed, vec![Effect::SendCommit, Effect::Report]),
+            Phase::Switching(Switch::Loading) => {
+                self.go(Phase::Committed, vec![Effect::SendCommit, Effect::Report])
+            }
             // The disks are not sealed: whatever QEMU believes, this is no hand-over.
-            Phase::Copying | Phase::Switching(Switch::Stopping | Switch::Finishing) => self.abort(Failure::new(
-                FailureCode::QemuFailed,
-                "QEMU completed the migration before it was told to continue",
-            )),
+            Phase::Copying | Phase::Switching(Switch::Stopping | Switch::Finishing) => {
+                self.abort(Failure::new(
+                    FailureCode::QemuFailed,
+                    "QEMU completed the migration before it was told to continue",
+                ))
+            }
             Phase::Committed => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -322,11 +357,25 @@ impl Phase {
 
     fn undo_finished(&self) -> Step {
         match self {
-            Phase::Aborting { failure } => self.go(Phase::Aborted { failure: failure.clone() }, vec![Effect::Report]),
-            Phase::Reowned { failure, undone: false } => {
-                self.go(Phase::Reowned { failure: failure.clone(), undone: true }, vec![Effect::Report])
+            Phase::Aborting { failure } => self.go(
+                Phase::Aborted {
+                    failure: failure.clone(),
+                },
+                vec![Effect::Report],
+            ),
+            Phase::Reowned {
+                failure,
+                undone: false,
+            } => self.go(
+                Phase::Reowned {
+                    failure: failure.clone(),
+                    undone: true,
+                },
+                vec![Effect::Report],
+            ),
+            Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
+                self.stay(Note::AlreadySo, vec![])
             }
-            Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -338,7 +387,9 @@ impl Phase {
 
     fn retire_finished(&self) -> Step {
         match self {
-            Phase::HandedOver { retired: false } => self.go(Phase::HandedOver { retired: true }, vec![Effect::Report]),
+            Phase::HandedOver { retired: false } => {
+                self.go(Phase::HandedOver { retired: true }, vec![Effect::Report])
+            }
             Phase::HandedOver { retired: true } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -356,18 +407,20 @@ impl Phase {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
             // The guest is the target's to run or to refuse; nothing that fails here changes that.
             Phase::Committed | Phase::HandedOver { .. } => self.stay(Note::TooLate, vec![]),
-            Phase::Idle | Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::Reowned { .. } => {
-                self.stay(Note::Stale, vec![])
-            }
+            Phase::Idle
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::Reowned { .. } => self.stay(Note::Stale, vec![]),
         }
     }
 
     fn link_lost(&self) -> Step {
         match self {
             Phase::Preparing => self.stay(Note::Waiting, vec![]),
-            Phase::Copying | Phase::Switching(_) => {
-                self.abort(Failure::new(FailureCode::PeerLost, "the link to the target was lost before COMMIT"))
-            }
+            Phase::Copying | Phase::Switching(_) => self.abort(Failure::new(
+                FailureCode::PeerLost,
+                "the link to the target was lost before COMMIT",
+            )),
             Phase::Committed => self.stay(Note::Waiting, vec![Effect::SendCommit]),
             Phase::Idle
             | Phase::HandedOver { .. }
@@ -380,19 +433,27 @@ impl Phase {
     fn restarted(&self) -> Step {
         match self {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(
-                Failure::new(FailureCode::Internal, "the source's agent restarted before COMMIT")
-                    .hint("the guest was not touched: start the move again"),
+                Failure::new(
+                    FailureCode::Internal,
+                    "the source's agent restarted before COMMIT",
+                )
+                .hint("the guest was not touched: start the move again"),
             ),
             Phase::Committed => self.stay(Note::Told, vec![Effect::SendCommit, Effect::Report]),
-            Phase::HandedOver { retired: false } => self.stay(Note::Told, vec![Effect::Retire, Effect::Report]),
-            Phase::Aborting { .. } => {
-                self.stay(Note::Told, vec![Effect::Undo, Effect::SendAbort, Effect::Report])
+            Phase::HandedOver { retired: false } => {
+                self.stay(Note::Told, vec![Effect::Retire, Effect::Report])
             }
-            Phase::Reowned { undone: false, .. } => self.stay(Note::Told, vec![Effect::Undo, Effect::Report]),
+            Phase::Aborting { .. } => self.stay(
+                Note::Told,
+                vec![Effect::Undo, Effect::SendAbort, Effect::Report],
+            ),
+            Phase::Reowned { undone: false, .. } => {
+                self.stay(Note::Told, vec![Effect::Undo, Effect::Report])
+            }
             Phase::Idle => self.stay(Note::Stale, vec![]),
-            Phase::HandedOver { retired: true } | Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
-                self.stay(Note::AlreadySo, vec![])
-            }
+            Phase::HandedOver { retired: true }
+            | Phase::Aborted { .. }
+            | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
         }
     }
 
@@ -406,22 +467,35 @@ impl Phase {
             | Phase::Aborting { .. }
             | Phase::Reowned { undone: false, .. } => self.stay(Note::Waiting, vec![]),
             Phase::Idle => self.stay(Note::Stale, vec![]),
-            Phase::HandedOver { retired: true } | Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
-                self.stay(Note::AlreadySo, vec![])
-            }
+            Phase::HandedOver { retired: true }
+            | Phase::Aborted { .. }
+            | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
         }
     }
 
     fn abort(&self, failure: Failure) -> Step {
-        self.go(Phase::Aborting { failure }, vec![Effect::Undo, Effect::SendAbort, Effect::Report])
+        self.go(
+            Phase::Aborting { failure },
+            vec![Effect::Undo, Effect::SendAbort, Effect::Report],
+        )
     }
 
     fn go(&self, next: Phase, effects: Vec<Effect>) -> Step {
         let persist = SourceRecord::of(&next) != SourceRecord::of(self);
-        Step { next, persist, effects, note: Note::Moved }
+        Step {
+            next,
+            persist,
+            effects,
+            note: Note::Moved,
+        }
     }
 
     fn stay(&self, note: Note, effects: Vec<Effect>) -> Step {
-        Step { next: self.clone(), persist: false, effects, note }
+        Step {
+            next: self.clone(),
+            persist: false,
+            effects,
+            note,
+        }
     }
 }
