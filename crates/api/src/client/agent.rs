@@ -10,7 +10,9 @@ use whimbrel_core::{
 };
 
 use super::transport::{CALL_TIME_MAX, Transport};
-use crate::agent::{InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, RetainedReport, SendAsk};
+use crate::agent::{
+    GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport, SendAsk,
+};
 
 /// The first ask of an instance may have to fetch its base image; the agent answers when the instance is as asked.
 const INSTANCE_TIME_MAX: Duration = Duration::from_secs(600);
@@ -27,7 +29,8 @@ pub struct AgentClient {
 impl AgentClient {
     /// `http` comes from [`super::http_client`] over a TLS config that holds the controller's certificate and expects `host`.
     pub fn new(control_url: &str, host: &HostName, http: reqwest::Client) -> Result<Self, Failure> {
-        let hint = format!("is `whimbrel agent` running on host '{host}', and is the network between controller and host up?");
+        let hint =
+            format!("is `whimbrel agent` running on host '{host}', and is the network between controller and host up?");
         let transport = Transport::new(http, control_url, format!("the agent of host '{host}'"), hint)?;
         Ok(AgentClient { transport })
     }
@@ -76,13 +79,20 @@ impl AgentClient {
     }
 
     /// Asked of the source.
-    pub async fn cancel(&self, id: MigrationId) -> Result<MigrationReport, Failure> {
-        self.transport.post(&format!("/v1/migrations/{id}/cancel"), NO_BODY).await
+    pub async fn cancel(&self, id: MigrationId, give_up: &GiveUp) -> Result<MigrationReport, Failure> {
+        let path = format!("/v1/migrations/{id}/cancel");
+        self.transport.post(&path, Some(give_up)).await
     }
 
     /// Asked of the target.
-    pub async fn discard(&self, id: MigrationId) -> Result<MigrationReport, Failure> {
-        self.transport.post(&format!("/v1/migrations/{id}/discard"), NO_BODY).await
+    pub async fn discard(&self, id: MigrationId, give_up: &GiveUp) -> Result<MigrationReport, Failure> {
+        let path = format!("/v1/migrations/{id}/discard");
+        self.transport.post(&path, Some(give_up)).await
+    }
+
+    pub async fn relay(&self, id: MigrationId, relay: &Relay) -> Result<MigrationReport, Failure> {
+        let path = format!("/v1/migrations/{id}/relay");
+        self.transport.post(&path, Some(relay)).await
     }
 
     /// `NotFound` if it never heard of it.

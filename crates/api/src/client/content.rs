@@ -36,10 +36,9 @@ pub(super) async fn upload(transport: &Transport, path: &str, file: &Path) -> Re
     }
     let moved = Arc::new(AtomicU64::new(0));
     let counted = moved.clone();
-    let stream = ReaderStream::with_capacity(opened, READ_BYTES)
-        .inspect_ok(move |chunk| {
-            counted.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        });
+    let stream = ReaderStream::with_capacity(opened, READ_BYTES).inspect_ok(move |chunk| {
+        counted.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
     let request = transport
         .request(Method::PUT, path)
         .header(CONTENT_LENGTH, metadata.len())
@@ -68,7 +67,12 @@ async fn stall(moved: &AtomicU64) {
 }
 
 /// Brings a blob to `to`: written beside, compared with its digest, fsynced and renamed. Returns its size.
-pub(super) async fn download(transport: &Transport, path: &str, digest: &ImageDigest, to: &Path) -> Result<u64, Failure> {
+pub(super) async fn download(
+    transport: &Transport,
+    path: &str,
+    digest: &ImageDigest,
+    to: &Path,
+) -> Result<u64, Failure> {
     let part = part_of(to);
     let outcome = fetch(transport, path, digest, &part).await;
     let placed = match outcome {

@@ -51,7 +51,12 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(http: reqwest::Client, url: &str, peer: String, unreachable_hint: String) -> Result<Self, Failure> {
+    pub(super) fn new(
+        http: reqwest::Client,
+        url: &str,
+        peer: String,
+        unreachable_hint: String,
+    ) -> Result<Self, Failure> {
         let parsed = reqwest::Url::parse(url).ok().filter(|parsed| parsed.scheme() == "https" && parsed.has_host());
         if parsed.is_none() {
             return Err(Failure::new(FailureCode::BadRequest, format!("'{url}' is no URL of {peer}"))
@@ -77,7 +82,11 @@ impl Transport {
         self.call(Method::GET, path, None::<&()>, CALL_TIME_MAX).await
     }
 
-    pub(super) async fn post<A: DeserializeOwned>(&self, path: &str, body: Option<&impl Serialize>) -> Result<A, Failure> {
+    pub(super) async fn post<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<A, Failure> {
         self.call(Method::POST, path, body, CALL_TIME_MAX).await
     }
 
@@ -123,7 +132,8 @@ impl Transport {
 
     pub(super) fn parse<A: DeserializeOwned>(&self, method: &Method, path: &str, bytes: &[u8]) -> Result<A, Failure> {
         serde_json::from_slice(bytes).map_err(|error| {
-            let detail = format!("{} at {} answered {method} {path} with what is no such answer: {error}", self.peer, self.url);
+            let detail =
+                format!("{} at {} answered {method} {path} with what is no such answer: {error}", self.peer, self.url);
             Failure::new(FailureCode::Internal, detail).hint("are both sides of the same version?")
         })
     }
@@ -141,7 +151,12 @@ impl Transport {
     }
 
     /// The body of a good answer, or the failure that the answer tells.
-    pub(super) async fn body_of(&self, mut response: Response, method: &Method, path: &str) -> Result<Vec<u8>, Failure> {
+    pub(super) async fn body_of(
+        &self,
+        mut response: Response,
+        method: &Method,
+        path: &str,
+    ) -> Result<Vec<u8>, Failure> {
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
@@ -166,7 +181,9 @@ impl Transport {
             StatusCode::NOT_FOUND => FailureCode::NotFound,
             StatusCode::UNAUTHORIZED => FailureCode::Unauthorized,
             StatusCode::FORBIDDEN => FailureCode::Forbidden,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => FailureCode::HostDown,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                FailureCode::HostDown
+            }
             _ => FailureCode::Internal,
         };
         let said = if text.trim().is_empty() { String::new() } else { format!(": {}", text.trim()) };
