@@ -32,7 +32,10 @@ pub async fn connect(address: SocketAddr, options: &TcpOptions) -> io::Result<Tc
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(local) = options.local {
         socket.bind(SocketAddr::new(local, 0)).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot leave by local address {local}: {error} (hint: is it on this host?)"))
+            io::Error::new(
+                error.kind(),
+                format!("cannot leave by local address {local}: {error} (hint: is it on this host?)"),
+            )
         })?;
     }
     let stream = tokio::time::timeout(CONNECT_TIME_MAX, socket.connect(address)).await.map_err(|_| {

@@ -58,8 +58,10 @@ impl Authority {
         durable::make_dir(dir).map_err(|source| PkiError::File { path: dir.to_owned(), source })?;
         let certificate_pem = read_pem(&certificate_path)?;
         let key = match read_pem(&key_path)? {
-            Some(pem) => KeyPair::from_pem(&pem)
-                .map_err(|error| PkiError::BadPem { what: key_path.display().to_string(), reason: error.to_string() })?,
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|error| PkiError::BadPem {
+                what: key_path.display().to_string(),
+                reason: error.to_string(),
+            })?,
             None if certificate_pem.is_some() => {
                 return Err(PkiError::KeyMissing { key: key_path, certificate: certificate_path });
             }
@@ -121,8 +123,8 @@ impl Authority {
 }
 
 fn read_pem(path: &PathBuf) -> Result<Option<String>, PkiError> {
-    let bytes = durable::read(path, PEM_BYTES_MAX as u64)
-        .map_err(|source| PkiError::File { path: path.clone(), source })?;
+    let bytes =
+        durable::read(path, PEM_BYTES_MAX as u64).map_err(|source| PkiError::File { path: path.clone(), source })?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
@@ -135,8 +137,9 @@ fn make(what: &'static str) -> impl Fn(rcgen::Error) -> PkiError {
 }
 
 fn belongs_to(certificate: &CaCert, key: &KeyPair) -> bool {
-    rustls::server::ParsedCertificate::try_from(certificate.der())
-        .is_ok_and(|parsed| parsed.subject_public_key_info().as_ref() == rcgen::PublicKeyData::subject_public_key_info(key))
+    rustls::server::ParsedCertificate::try_from(certificate.der()).is_ok_and(|parsed| {
+        parsed.subject_public_key_info().as_ref() == rcgen::PublicKeyData::subject_public_key_info(key)
+    })
 }
 
 fn self_sign(key: &impl SigningKey, now: Timestamp) -> Result<CaCert, PkiError> {

@@ -82,8 +82,6 @@ impl CaCert {
     }
 
     fn add_to(&self, roots: &mut RootCertStore) -> Result<(), PkiError> {
-        roots
-            .add(self.der.clone())
-            .map_err(|source| PkiError::Unusable { what: "CA certificate".to_owned(), source })
+        roots.add(self.der.clone()).map_err(|source| PkiError::Unusable { what: "CA certificate".to_owned(), source })
     }
 }

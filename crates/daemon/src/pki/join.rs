@@ -79,9 +79,7 @@ impl FromStr for JoinToken {
     fn from_str(text: &str) -> Result<Self, PkiError> {
         let mut parts = text.trim().split(':');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(PREFIX), Some(ca), Some(secret), None) => {
-                Ok(JoinToken { ca: ca.parse()?, secret: secret.parse()? })
-            }
+            (Some(PREFIX), Some(ca), Some(secret), None) => Ok(JoinToken { ca: ca.parse()?, secret: secret.parse()? }),
             _ => Err(PkiError::BadJoinToken),
         }
     }

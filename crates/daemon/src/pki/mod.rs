@@ -45,7 +45,9 @@ pub enum PkiError {
     TooLarge { what: String },
     #[error("{key} and {certificate} do not belong together (hint: restore both files from the same backup)")]
     KeyMismatch { key: PathBuf, certificate: PathBuf },
-    #[error("{certificate} is there but {key} is missing (hint: restore it from a backup; a new CA means that every host must join again)")]
+    #[error(
+        "{certificate} is there but {key} is missing (hint: restore it from a backup; a new CA means that every host must join again)"
+    )]
     KeyMissing { key: PathBuf, certificate: PathBuf },
     #[error("certificate signing request is refused: {reason}")]
     BadRequest { reason: String },
@@ -57,7 +59,9 @@ pub enum PkiError {
     BadIdentity { text: String },
     #[error("certificate holds no identity of Whimbrel")]
     NoIdentity,
-    #[error("this is no join token: whimbrel-join:<64 hex digits>:<64 hex digits> is needed (hint: make one with `whimbrel host add`)")]
+    #[error(
+        "this is no join token: whimbrel-join:<64 hex digits>:<64 hex digits> is needed (hint: make one with `whimbrel host add`)"
+    )]
     BadJoinToken,
     #[error("the system gave no random bytes")]
     NoRandomness,

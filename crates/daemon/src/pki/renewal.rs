@@ -9,13 +9,43 @@ use tokio_util::sync::CancellationToken;
 use super::{Identity, PkiError, new_signing_request};
 use crate::clock::Timestamp;
 
-/// The clock is looked at this often at least: a suspended host's timers stand still while its certificate ages.
-const LOOK_EVERY: Duration = Duration::from_secs(15 * 60);
-const RETRY_FIRST: Duration = Duration::from_secs(2);
-const RETRY_MAX: Duration = Duration::from_secs(10 * 60);
+/// How often to look and to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The clock is looked at this often at least: a suspended host's timers stand still while its certificate ages.
+    pub look_every: Duration,
+    /// Doubles with each failure, up to `retry_max`.
+    pub retry_first: Duration,
+    pub retry_max: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace {
+            look_every: Duration::from_secs(15 * 60),
+            retry_first: Duration::from_secs(2),
+            retry_max: Duration::from_secs(10 * 60),
+        }
+    }
+}
 
 /// Renews until `shutdown`. `ask` sends a CSR to the CA and returns the chain; `path` is where key and chain are kept.
 pub async fn keep_renewed<Ask, Answer, Error>(
+    identity: Arc<Identity>,
+    path: &Path,
+    shutdown: CancellationToken,
+    ask: Ask,
+) where
+    Ask: FnMut(String) -> Answer,
+    Answer: Future<Output = Result<String, Error>>,
+    Error: Display,
+{
+    keep_renewed_at(&Pace::default(), identity, path, shutdown, ask).await;
+}
+
+/// As [`keep_renewed`], at a pace of the caller's.
+pub async fn keep_renewed_at<Ask, Answer, Error>(
+    pace: &Pace,
     identity: Arc<Identity>,
     path: &Path,
     shutdown: CancellationToken,
@@ -25,14 +55,14 @@ pub async fn keep_renewed<Ask, Answer, Error>(
     Answer: Future<Output = Result<String, Error>>,
     Error: Display,
 {
-    let mut retry = RETRY_FIRST;
-    loop {
-        let wait = identity.renew_at().since(Timestamp::now()).min(LOOK_EVERY);
-        if wait.is_zero() {
+    let mut retry = pace.retry_first;
+    while !shutdown.is_cancelled() {
+        let wait = identity.renew_at().since(Timestamp::now()).min(pace.look_every);
+        let pause = if wait.is_zero() {
             match renew(&identity, path, &mut ask).await {
                 Ok(()) => {
                     tracing::info!(identity = %identity.who(), until = %identity.not_after(), "certificate renewed");
-                    retry = RETRY_FIRST;
+                    retry = pace.retry_first;
                     continue;
                 }
                 Err(error) => {
@@ -40,14 +70,15 @@ pub async fn keep_renewed<Ask, Answer, Error>(
                         retry_s = retry.as_secs(), "certificate not renewed yet");
                 }
             }
-        }
-        let pause = if wait.is_zero() { retry } else { wait };
+            let pause = retry;
+            retry = (retry * 2).min(pace.retry_max);
+            pause
+        } else {
+            wait
+        };
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
-        }
-        if wait.is_zero() {
-            retry = (retry * 2).min(RETRY_MAX);
         }
     }
 }

@@ -111,11 +111,19 @@ pub fn mutual(identity: &Arc<Identity>, ca: &CaCert, protocol: Protocol) -> Resu
 }
 
 /// For the controller's port, where operators come without a certificate. One that is shown is verified all the same.
-pub fn mutual_optional(identity: &Arc<Identity>, ca: &CaCert, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn mutual_optional(
+    identity: &Arc<Identity>,
+    ca: &CaCert,
+    protocol: Protocol,
+) -> Result<Arc<ServerConfig>, TlsError> {
     server(identity, verify::Clients::optional(ca)?, protocol)
 }
 
-fn server(identity: &Arc<Identity>, clients: verify::Clients, protocol: Protocol) -> Result<Arc<ServerConfig>, TlsError> {
+fn server(
+    identity: &Arc<Identity>,
+    clients: verify::Clients,
+    protocol: Protocol,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|source| TlsError::Config { source })?

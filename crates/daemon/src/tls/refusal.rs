@@ -37,7 +37,9 @@ impl Refusal {
             Refusal::OtherIdentity { .. } => "check the address: another host answers there",
             Refusal::NoIdentity => "only certificates issued by the controller can be used",
             Refusal::NoCertificate => "only hosts that joined can connect here",
-            Refusal::RefusedByPeer { .. } => "check both clocks; see the peer's log; let this host join again if need be",
+            Refusal::RefusedByPeer { .. } => {
+                "check both clocks; see the peer's log; let this host join again if need be"
+            }
             Refusal::Protocol { .. } => "check that a Whimbrel daemon listens there",
         }
     }
@@ -49,7 +51,8 @@ impl Refusal {
     }
 
     fn of_tls(error: &Error) -> Self {
-        let at = |time: &rustls::pki_types::UnixTime| Timestamp::from_unix_s(i64::try_from(time.as_secs()).unwrap_or(0));
+        let at =
+            |time: &rustls::pki_types::UnixTime| Timestamp::from_unix_s(i64::try_from(time.as_secs()).unwrap_or(0));
         match error {
             Error::InvalidCertificate(certificate) => match certificate {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Refusal::OtherCa,
