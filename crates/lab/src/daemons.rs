@@ -1,0 +1,169 @@
+//! Starts the controller and the agents as a user would: a config file each, and a one-time token to join with.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use whimbrel_api::{
+    client::ControllerClient,
+    native::{HostState, NewJoinToken},
+};
+
+use crate::{
+    binary,
+    lab::{HostSite, Lab, Site},
+    process::{ProcessId, Start},
+    wait,
+};
+
+/// Purpose of the controller's process in the record.
+pub(crate) const CONTROLLER: &str = "controller";
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+const AGENT_PORT: u16 = 8771;
+const DATA_PORT: u16 = 8772;
+/// Lines of a log that an error shows.
+const LAST_LINES: usize = 6;
+
+pub(crate) fn agent_purpose(host: &str) -> String {
+    format!("agent {host}")
+}
+
+impl Site {
+    pub fn ca_file(&self) -> PathBuf {
+        self.controller_dir().join("state/ca.crt")
+    }
+    pub fn token_file(&self) -> PathBuf {
+        self.controller_dir().join("state/admin.token")
+    }
+
+    /// What points every `whimbrel` command at this lab.
+    pub fn variables(&self) -> Result<Vec<(String, String)>> {
+        let token = fs_err::read_to_string(self.token_file())?.trim().to_owned();
+        let ca = self.ca_file().display().to_string();
+        let variables = [("WHIMBREL_URL", self.url()), ("WHIMBREL_CA", ca), ("WHIMBREL_TOKEN", token)];
+        Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    pub fn client(&self) -> Result<ControllerClient> {
+        let ca = fs_err::read_to_string(self.ca_file())?;
+        let token = fs_err::read_to_string(self.token_file())?;
+        Ok(ControllerClient::new(&self.url(), &ca, token.trim())?)
+    }
+}
+
+pub(crate) async fn start_controller(lab: &mut Lab) -> Result<()> {
+    let site = lab.site().clone();
+    let dir = site.controller_dir();
+    let config = dir.join("controller.toml");
+    let text = format!("listen = \"{}\"\nstate_dir = \"{}\"\n", site.controller_address(), dir.join("state").display());
+    fs_err::write(&config, text)?;
+    let id = start(lab, &site.fabric, &["controller"], &config, None, dir.join("log"))?;
+    lab.note(CONTROLLER, id)?;
+    let answers = async || {
+        running(id, CONTROLLER, &dir.join("log"))?;
+        if !site.ca_file().exists() || !site.token_file().exists() {
+            return Ok(None);
+        }
+        // Not yet listening, or its files are not complete yet.
+        let Ok(client) = site.client() else { return Ok(None) };
+        Ok(client.version().await.ok())
+    };
+    wait::until_async("the controller's answer", START_TIME_MAX, answers).await?;
+    Ok(())
+}
+
+pub(crate) async fn start_agents(lab: &mut Lab) -> Result<()> {
+    let client = lab.site().client()?;
+    let hosts: Vec<String> = lab.site().hosts.iter().filter(|host| host.agent).map(|host| host.name.clone()).collect();
+    for host in &hosts {
+        let name = host.parse().with_context(|| format!("host '{host}'"))?;
+        let token = client.create_join_token(&NewJoinToken { host: name }).await?;
+        start_agent(lab, host, Some(&token.token))?;
+    }
+    agents_up(lab, &hosts).await
+}
+
+/// Starts an agent. With a token it joins; without, it has its identity from before.
+pub(crate) fn start_agent(lab: &mut Lab, host: &str, join_token: Option<&str>) -> Result<ProcessId> {
+    let site = lab.site().clone();
+    let host = site.host(host)?;
+    let config = host.dir.join("agent.toml");
+    fs_err::write(&config, agent_config(&site, host))?;
+    let id = start(lab, &host.namespace, &["agent"], &config, join_token, host.dir.join("log"))?;
+    lab.note(&agent_purpose(&host.name), id)?;
+    Ok(id)
+}
+
+fn agent_config(site: &Site, host: &HostSite) -> String {
+    let networks = &site.networks;
+    let (control, migration) = (networks.control.host(host.index), networks.migration.host(host.index));
+    format!(
+        "name = \"{}\"\n\
+         controller_url = \"{}\"\n\
+         state_dir = \"{}\"\n\
+         run_dir = \"{}\"\n\
+         control_address = \"{control}:{AGENT_PORT}\"\n\
+         migration_address = \"{migration}:{DATA_PORT}\"\n\
+         qemu_dir = \"{}\"\n",
+        host.name,
+        site.url(),
+        host.dir.join("state").display(),
+        host.run_dir.display(),
+        host.qemu.display(),
+    )
+}
+
+/// Waits until the controller sees these hosts up.
+pub(crate) async fn agents_up(lab: &Lab, hosts: &[String]) -> Result<()> {
+    let client = lab.site().client()?;
+    let up = async || {
+        for host in hosts {
+            let log = lab.site().host(host)?.dir.join("log");
+            lab.agent(host).with_context(|| last_lines(&log))?;
+        }
+        let known = client.hosts().await?;
+        let is_up = |name: &String| known.iter().any(|host| host.name.as_str() == name && host.state == HostState::Up);
+        Ok(hosts.iter().all(is_up).then_some(()))
+    };
+    wait::until_async(&format!("{} up at the controller", hosts.join(", ")), START_TIME_MAX, up).await
+}
+
+fn start(
+    lab: &Lab,
+    namespace: &str,
+    subcommand: &[&str],
+    config: &Path,
+    join_token: Option<&str>,
+    log: PathBuf,
+) -> Result<ProcessId> {
+    let mut words = vec![binary::path()?.display().to_string()];
+    words.extend(subcommand.iter().map(|word| (*word).to_owned()));
+    words.extend(["--config".to_owned(), config.display().to_string()]);
+    // In the environment rather than in the words, which every user of the machine may read.
+    let token = join_token.map(|token| ("WHIMBREL_JOIN_TOKEN".to_owned(), token.to_owned()));
+    Start { lab_id: lab.id(), namespace, words, variables: token.into_iter().collect(), log }.start()
+}
+
+fn running(id: ProcessId, what: &str, log: &Path) -> Result<()> {
+    if !id.alive() {
+        bail!("the {what} ended at its start: {}", last_lines(log));
+    }
+    Ok(())
+}
+
+/// What the daemons of a lab said last, for an error.
+pub(crate) fn last_words(site: &Site) -> String {
+    let agents = site.hosts.iter().filter(|host| host.agent).map(|host| (&*host.name, host.dir.join("log")));
+    let logs = std::iter::once((CONTROLLER, site.controller_dir().join("log"))).chain(agents);
+    let words =
+        logs.filter(|(_, log)| log.exists()).map(|(name, log)| format!("{name} said last:\n{}", last_lines(&log)));
+    format!("the lab did not come up\n{}", words.collect::<Vec<_>>().join("\n"))
+}
+
+pub(crate) fn last_lines(log: &Path) -> String {
+    let text = fs_err::read_to_string(log).unwrap_or_default();
+    let lines: Vec<_> = text.lines().rev().take(LAST_LINES).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}

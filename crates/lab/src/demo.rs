@@ -1,0 +1,4 @@
+//! demo
+pub async fn run(_dir: &std::path::Path, _json: bool) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! What every test of the road begins with: a lab of its own that goes with the test.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use whimbrel_lab::{Lab, LabOptions, lab::Place};
+
+static TURN: Mutex<()> = Mutex::new(());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// One test at a time, however many threads the test runner has. A test that failed does not keep the others from running.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn base() -> PathBuf {
+    std::env::var_os("WHIMBREL_LAB_DIR").map_or_else(|| whimbrel_lab::lab::BASE_DEFAULT.into(), PathBuf::from)
+}
+
+/// A lab with `hosts` hosts and agents and the guest's image.
+pub fn options(hosts: u8) -> LabOptions {
+    let options = LabOptions::transient(&base(), "test", hosts).unwrap();
+    // More than one lab in one test must not share a place.
+    let name = format!("{}-{}", options.place.name, NEXT.fetch_add(1, Ordering::Relaxed));
+    LabOptions { place: Place::new(&base(), &name).unwrap(), ..options }
+}
+
+/// Hosts that are only places in the network: quick, and without any daemon.
+pub fn bare(hosts: u8) -> LabOptions {
+    let mut options = options(hosts);
+    options.image = false;
+    for host in &mut options.hosts {
+        host.agent = false;
+    }
+    options
+}
+
+pub async fn up(options: LabOptions) -> Lab {
+    Lab::up(options).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
