@@ -17,14 +17,17 @@ pub struct MemoryFindings {
 }
 
 impl Memory {
+    /// Not filled yet: see [`Memory::fill_all`].
     pub fn new(megabytes: u32) -> Memory {
         let bytes = (megabytes as usize) << 20;
-        let mut memory =
-            Memory { pages: Buffer::new(bytes), generations: vec![0; bytes / PAGE_BYTES], random: Random::new(1) };
-        for page in 0..memory.generations.len() {
-            memory.fill(page);
+        Memory { pages: Buffer::new(bytes), generations: vec![0; bytes / PAGE_BYTES], random: Random::new(1) }
+    }
+
+    /// Apart from `new` because it takes long under emulation, and the rest of the guest need not wait for it.
+    pub fn fill_all(&mut self) {
+        for page in 0..self.generations.len() {
+            self.fill(page);
         }
-        memory
     }
 
     pub fn is_empty(&self) -> bool {
@@ -70,6 +73,7 @@ mod tests {
     #[test]
     fn dirtied_pages_are_sound_and_a_changed_byte_or_old_page_is_not() {
         let mut memory = Memory::new(1);
+        memory.fill_all();
         let untouched = memory.pages.bytes()[..PAGE_BYTES].to_vec();
         for _ in 0..2_000 {
             memory.dirty_one();

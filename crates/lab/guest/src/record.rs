@@ -13,6 +13,7 @@ pub type Hash = [u8; 32];
 /// What the first record continues.
 pub const NO_HASH: Hash = [0; 32];
 
+const EMPTY: [u8; RECORD_BYTES] = [0; RECORD_BYTES];
 const MAGIC: &[u8; 8] = b"whimjrnl";
 const SEQ: std::ops::Range<usize> = 8..16;
 const PREVIOUS: std::ops::Range<usize> = 16..48;
@@ -50,7 +51,7 @@ pub fn encode(seq: u64, previous: &Hash, into: &mut [u8]) -> Hash {
 }
 
 pub fn decode(slot: &[u8]) -> Slot {
-    if slot.iter().all(|&byte| byte == 0) {
+    if slot == EMPTY {
         return Slot::Empty;
     }
     let hash = hash_at(slot, OWN);

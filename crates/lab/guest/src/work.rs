@@ -14,6 +14,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread,
 };
@@ -57,7 +58,7 @@ impl Work {
         }
     }
 
-    /// Starts every worker; they never end.
+    /// Starts every worker; they never end. RAM that cannot be checked yet when this returns is locked until it can.
     pub fn start(self: &Arc<Work>) {
         for index in 0..self.journals.len() {
             let work = self.clone();
@@ -67,7 +68,10 @@ impl Work {
         thread::spawn(move || work.keep_loading());
         if !locked(&self.memory).is_empty() {
             let work = self.clone();
-            thread::spawn(move || work.keep_dirtying());
+            let (entered, ready) = mpsc::channel();
+            thread::spawn(move || work.keep_dirtying(&entered));
+            // Fails only with the thread, and then the check will say so.
+            let _ = ready.recv();
         }
     }
 
@@ -175,7 +179,12 @@ impl Work {
         }
     }
 
-    fn keep_dirtying(&self) -> ! {
+    fn keep_dirtying(&self, entered: &mpsc::Sender<()>) -> ! {
+        {
+            let mut memory = locked(&self.memory);
+            let _ = entered.send(());
+            memory.fill_all();
+        }
         let mut pace = Pace::new();
         loop {
             pace.wait(|| self.rates().ram_bps as f64 / (PAGES_PER_UNIT * PAGE_BYTES) as f64);
