@@ -21,11 +21,17 @@ pub const DOWNTIME_MS_MAX: u64 = 300;
 pub const SWITCH_FIXED_MS: u64 = 50;
 /// RAM starts when the disks need this little: what they get dirty again beside it is then small.
 pub const RAM_START_LEFT_MS: u64 = 1_500;
-/// Without a new best for this long, and for `STALL_ROUNDS`, the next rung is climbed.
+/// Without a new best for this long, for `STALL_ROUNDS`, and for `STALL_PERCENT` of the time that what is left would take on
+/// the link, the next rung is climbed.
 pub const STALL_MS: u64 = 4_000;
+/// Three times what the link needs for a new best: a third of it must at least get through.
+const STALL_PERCENT: u64 = 3 * BETTER_PERCENT;
 pub const STALL_ROUNDS: u32 = 3;
-/// On the last rung, this long without a new best is no progress.
+/// Longest wait between two rounds: RAM's passes take long, and a round costs the guest's QEMU a transaction.
+pub const PACE_MS_MAX: u64 = 100;
+/// On the last rung, this long without a new best is no progress (and so many times a stall).
 pub const NO_PROGRESS_MS: u64 = 60_000;
+const NO_PROGRESS_STALLS: u64 = 3;
 /// A new best is at least this much better than the old.
 const BETTER_PERCENT: u64 = 10;
 /// A round that ships less says more of latency than of the link's rate.
@@ -115,15 +121,8 @@ enum Rung {
     Pause,
 }
 
-const LADDER: [Rung; 7] = [
-    Rung::Disk(50),
-    Rung::Disk(25),
-    Rung::Disk(10),
-    Rung::Cpu(20),
-    Rung::Cpu(50),
-    Rung::Cpu(80),
-    Rung::Pause,
-];
+const LADDER: [Rung; 7] =
+    [Rung::Disk(50), Rung::Disk(25), Rung::Disk(10), Rung::Cpu(20), Rung::Cpu(50), Rung::Cpu(80), Rung::Pause];
 
 /// Remembers of the move what a decision needs; one per migration, a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,18 +166,15 @@ impl Policy {
         if sample.ram_started && forecast_ms <= self.budget_ms {
             return Decision::Switch { forecast_ms };
         }
-        if let Some(deadline_ms) = self
-            .limits
-            .deadline_ms
-            .filter(|deadline_ms| sample.elapsed_ms >= *deadline_ms)
-        {
+        if let Some(deadline_ms) = self.limits.deadline_ms.filter(|deadline_ms| sample.elapsed_ms >= *deadline_ms) {
             return Decision::GiveUp(self.late(sample, deadline_ms, forecast_ms));
         }
         if !sample.ram_started && disk_ms <= RAM_START_LEFT_MS.max(self.budget_ms) {
             return Decision::StartRam;
         }
         let stalled_ms = sample.elapsed_ms.saturating_sub(self.best_at_ms);
-        if stalled_ms < STALL_MS || self.rounds_since_best < STALL_ROUNDS {
+        let stall_ms = STALL_MS.max(ratio(self.ship_ms(self.best_left_bytes), STALL_PERCENT, 100));
+        if stalled_ms < stall_ms || self.rounds_since_best < STALL_ROUNDS {
             return Decision::NextRound;
         }
         match self.climb(sample) {
@@ -187,22 +183,25 @@ impl Policy {
                 self.forget_best(sample.elapsed_ms);
                 Decision::Throttle(throttle)
             }
-            None if stalled_ms >= NO_PROGRESS_MS => {
+            None if stalled_ms >= NO_PROGRESS_MS.max(stall_ms.saturating_mul(NO_PROGRESS_STALLS)) => {
                 Decision::GiveUp(self.no_progress(sample, forecast_ms))
             }
             None => Decision::NextRound,
         }
     }
 
+    /// How long to wait before the next round: not at all while the disks have work or the end is near.
+    pub fn pace_ms(&self, sample: &Sample) -> u64 {
+        let far_ms = self.forecast_ms(sample).saturating_sub(self.budget_ms);
+        match self.ship_ms(sample.dirty_bytes) >= PACE_MS_MAX {
+            true => 0,
+            false => (far_ms / 4).min(PACE_MS_MAX),
+        }
+    }
+
     /// Pause of the guest if it were stopped now.
     pub fn forecast_ms(&self, sample: &Sample) -> u64 {
-        SWITCH_FIXED_MS.saturating_add(
-            self.ship_ms(
-                sample
-                    .dirty_bytes
-                    .saturating_add(sample.ram_remaining_bytes),
-            ),
-        )
+        SWITCH_FIXED_MS.saturating_add(self.ship_ms(sample.dirty_bytes.saturating_add(sample.ram_remaining_bytes)))
     }
 
     fn learn(&mut self, sample: &Sample) {
@@ -252,25 +251,17 @@ impl Policy {
         let left = left_bytes(sample);
         let weighs = |bytes: u64| bytes > 0 && bytes >= left / 100 * SHARE_PERCENT;
         match rung {
-            Rung::Disk(percent) => {
-                (self.limits.allow_throttle && weighs(sample.dirty_bytes)).then(|| {
-                    let bps_max = (self.link_bps / 100 * percent).max(DISK_WRITE_BPS_MIN);
-                    Throttle::DiskWrite { bps_max }
-                })
-            }
+            Rung::Disk(percent) => (self.limits.allow_throttle && weighs(sample.dirty_bytes)).then(|| {
+                let bps_max = (self.link_bps / 100 * percent).max(DISK_WRITE_BPS_MIN);
+                Throttle::DiskWrite { bps_max }
+            }),
             Rung::Cpu(percent) => {
                 let helps = sample.ram_started && weighs(sample.ram_remaining_bytes);
                 (self.limits.allow_throttle && helps).then_some(Throttle::Cpu { percent })
             }
             Rung::Pause => (self.budget_ms < self.limits.pause_ms_max).then(|| {
-                self.budget_ms = self
-                    .budget_ms
-                    .max(1)
-                    .saturating_mul(2)
-                    .min(self.limits.pause_ms_max);
-                Throttle::Pause {
-                    downtime_ms_max: self.budget_ms,
-                }
+                self.budget_ms = self.budget_ms.max(1).saturating_mul(2).min(self.limits.pause_ms_max);
+                Throttle::Pause { downtime_ms_max: self.budget_ms }
             }),
         }
     }
@@ -284,12 +275,9 @@ impl Policy {
     }
 
     fn late(&self, sample: &Sample, deadline_ms: u64, forecast_ms: u64) -> Failure {
-        let detail = format!(
-            "not finished at the deadline of {deadline_ms} ms: {}",
-            self.state_in_words(sample, forecast_ms)
-        );
-        Failure::new(FailureCode::DeadlinePassed, detail)
-            .hint("set a later deadline, or allow a longer pause")
+        let detail =
+            format!("not finished at the deadline of {deadline_ms} ms: {}", self.state_in_words(sample, forecast_ms));
+        Failure::new(FailureCode::DeadlinePassed, detail).hint("set a later deadline, or allow a longer pause")
     }
 
     fn no_progress(&self, sample: &Sample, forecast_ms: u64) -> Failure {
@@ -300,9 +288,7 @@ impl Policy {
         );
         let hint = match self.limits.allow_throttle {
             true => "allow a longer pause, or move it when the guest writes less",
-            false => {
-                "allow the guest to be throttled, allow a longer pause, or move it when the guest writes less"
-            }
+            false => "allow the guest to be throttled, allow a longer pause, or move it when the guest writes less",
         };
         Failure::new(FailureCode::NoProgress, detail).hint(hint)
     }
@@ -311,11 +297,7 @@ impl Policy {
         format!(
             "{} disk and {} RAM bytes are left, the guest dirties {} B/s of disk, the link carries {} B/s; the pause would be \
              {forecast_ms} ms, allowed are {} ms",
-            sample.dirty_bytes,
-            sample.ram_remaining_bytes,
-            sample.dirty_bps,
-            self.link_bps,
-            self.budget_ms
+            sample.dirty_bytes, sample.ram_remaining_bytes, sample.dirty_bps, self.link_bps, self.budget_ms
         )
     }
 }
@@ -327,18 +309,13 @@ pub fn bitmap_granularity(write_ops: u64, write_bytes: u64) -> u32 {
         return GRANULARITY_BYTES_MAX;
     }
     let mean = write_bytes / write_ops;
-    let clamped = mean.clamp(
-        u64::from(GRANULARITY_BYTES_MIN),
-        u64::from(GRANULARITY_BYTES_MAX),
-    ) as u32;
+    let clamped = mean.clamp(u64::from(GRANULARITY_BYTES_MIN), u64::from(GRANULARITY_BYTES_MAX)) as u32;
     1 << clamped.ilog2()
 }
 
 fn left_bytes(sample: &Sample) -> u64 {
     match sample.ram_started {
-        true => sample
-            .dirty_bytes
-            .saturating_add(sample.ram_remaining_bytes),
+        true => sample.dirty_bytes.saturating_add(sample.ram_remaining_bytes),
         false => sample.dirty_bytes,
     }
 }

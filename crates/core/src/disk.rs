@@ -26,14 +26,8 @@ impl FromStr for DiskName {
     type Err = BadDiskName;
     fn from_str(text: &str) -> Result<Self, BadDiskName> {
         let good = (1..=DISK_NAME_BYTES_MAX).contains(&text.len())
-            && text
-                .bytes()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if good {
-            Ok(DiskName(text.to_owned()))
-        } else {
-            Err(BadDiskName(text.to_owned()))
-        }
+            && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if good { Ok(DiskName(text.to_owned())) } else { Err(BadDiskName(text.to_owned())) }
     }
 }
 impl TryFrom<String> for DiskName {

@@ -45,8 +45,7 @@ impl Estimator {
         let expected = self.expected_left_bytes();
         let total = reading.done_bytes.saturating_add(expected);
         if total > 0 {
-            let now =
-                ratio(reading.done_bytes, 1_000, total).min(u64::from(PERMILLE_RUNNING_MAX)) as u16;
+            let now = ratio(reading.done_bytes, 1_000, total).min(u64::from(PERMILLE_RUNNING_MAX)) as u16;
             self.permille = self.permille.max(now);
         }
     }

@@ -42,11 +42,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Failure {
-            code,
-            detail: detail.into(),
-            hint: None,
-        }
+        Failure { code, detail: detail.into(), hint: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -49,14 +49,9 @@ pub struct Forecast {
 
 pub fn forecast(question: &Question) -> Forecast {
     let link_bps = question.link_bps.unwrap_or(LINK_BPS_UNKNOWN).max(1);
-    let rate_bps = question
-        .disk_bps
-        .map_or(link_bps, |disk_bps| link_bps.min(disk_bps.max(1)));
+    let rate_bps = question.disk_bps.map_or(link_bps, |disk_bps| link_bps.min(disk_bps.max(1)));
     let worst_bps = (rate_bps / 100 * LINK_PERCENT_WORST).max(1);
-    let first = question
-        .disk_bytes
-        .saturating_add(question.base_bytes)
-        .saturating_add(question.ram_bytes);
+    let first = question.disk_bytes.saturating_add(question.base_bytes).saturating_add(question.ram_bytes);
 
     // The rounds are a geometric series: all that is written while bytes travel must travel too.
     let worst_bytes = worst_bps
@@ -64,8 +59,7 @@ pub fn forecast(question: &Question) -> Forecast {
         .filter(|spare_bps| *spare_bps > 0)
         .map(|spare_bps| ratio(first, worst_bps, spare_bps));
     let best_ms = SETUP_MS.saturating_add(ratio(first, 1_000, rate_bps));
-    let worst_ms =
-        worst_bytes.map(|bytes| (2 * SETUP_MS).saturating_add(ratio(bytes, 1_000, worst_bps)));
+    let worst_ms = worst_bytes.map(|bytes| (2 * SETUP_MS).saturating_add(ratio(bytes, 1_000, worst_bps)));
 
     Forecast {
         bytes: (first, worst_bytes),
@@ -80,10 +74,7 @@ pub fn forecast(question: &Question) -> Forecast {
 /// At best only the fixed part; at worst one shortest round of writes on top of it, but the policy stops the guest only when
 /// what is left fits the budget.
 fn downtime_ms(question: &Question, worst_bps: u64) -> (u64, u64) {
-    let budget_ms = question
-        .limits
-        .downtime_ms_max
-        .max(question.limits.pause_ms_max);
+    let budget_ms = question.limits.downtime_ms_max.max(question.limits.pause_ms_max);
     let last_round_bytes = ratio(question.dirty_bps, ROUND_MS_MIN + SWITCH_FIXED_MS, 1_000);
     let worst_ms = (2 * SWITCH_FIXED_MS).saturating_add(ratio(last_round_bytes, 1_000, worst_bps));
     (SWITCH_FIXED_MS.min(budget_ms), worst_ms.min(budget_ms))

@@ -57,9 +57,7 @@ impl HostFacts {
 
     /// Nova's `disk_available_least`: free bytes less what the instances here may still grow by. May be negative.
     pub fn disk_available_least_bytes(&self) -> i64 {
-        i64::try_from(self.disk_free_bytes)
-            .unwrap_or(i64::MAX)
-            .saturating_sub_unsigned(self.disk_committed_bytes)
+        i64::try_from(self.disk_free_bytes).unwrap_or(i64::MAX).saturating_sub_unsigned(self.disk_committed_bytes)
     }
 
     pub fn has_image(&self, digest: &ImageDigest) -> bool {

@@ -88,11 +88,7 @@ impl FromStr for HostName {
         let good = (1..=HOST_NAME_BYTES_MAX).contains(&bytes.len())
             && plain(bytes[0])
             && bytes.iter().all(|&c| plain(c) || c == b'.' || c == b'-');
-        if good {
-            Ok(HostName(text.to_owned()))
-        } else {
-            Err(BadHostName(text.to_owned()))
-        }
+        if good { Ok(HostName(text.to_owned())) } else { Err(BadHostName(text.to_owned())) }
     }
 }
 impl TryFrom<String> for HostName {
@@ -134,15 +130,8 @@ impl ImageDigest {
 impl FromStr for ImageDigest {
     type Err = BadImageDigest;
     fn from_str(text: &str) -> Result<Self, BadImageDigest> {
-        let good = text.len() == 64
-            && text
-                .bytes()
-                .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
-        if good {
-            Ok(ImageDigest(text.to_owned()))
-        } else {
-            Err(BadImageDigest(text.to_owned()))
-        }
+        let good = text.len() == 64 && text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        if good { Ok(ImageDigest(text.to_owned())) } else { Err(BadImageDigest(text.to_owned())) }
     }
 }
 impl TryFrom<String> for ImageDigest {

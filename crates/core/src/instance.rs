@@ -40,11 +40,7 @@ pub enum Boot {
     /// From the root disk, by firmware.
     Disk,
     /// Glance's `kernel_id`, `ramdisk_id` and `os_command_line`.
-    Kernel {
-        kernel: ImageDigest,
-        ramdisk: Option<ImageDigest>,
-        command_line: String,
-    },
+    Kernel { kernel: ImageDigest, ramdisk: Option<ImageDigest>, command_line: String },
 }
 
 /// What the agent says of the guest's QEMU now.

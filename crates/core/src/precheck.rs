@@ -33,15 +33,9 @@ impl Placement<'_> {
     pub fn disk_bytes(&self) -> u64 {
         let own = match self.disk_over_commit {
             true => self.allocated_bytes,
-            false => self
-                .instance
-                .disks
-                .iter()
-                .map(|disk| disk.virtual_bytes)
-                .sum(),
+            false => self.instance.disks.iter().map(|disk| disk.virtual_bytes).sum(),
         };
-        own.saturating_sub(self.retained_bytes)
-            .saturating_add(self.missing_base_bytes())
+        own.saturating_sub(self.retained_bytes).saturating_add(self.missing_base_bytes())
     }
 
     /// Base images that the target does not have, each once.
@@ -58,10 +52,7 @@ impl Placement<'_> {
 
     /// Every reason against; empty means yes.
     pub fn check(&self) -> Vec<Failure> {
-        if self
-            .source
-            .is_some_and(|source| source.name == self.target.name)
-        {
+        if self.source.is_some_and(|source| source.name == self.target.name) {
             return vec![self.same_host()];
         }
         let mut reasons = Vec::new();
@@ -76,12 +67,8 @@ impl Placement<'_> {
     }
 
     fn same_host(&self) -> Failure {
-        let detail = format!(
-            "server '{}' is on host '{}' already",
-            self.instance.name, self.target.name
-        );
-        Failure::new(FailureCode::SameHost, detail)
-            .hint("name another host, or none to have one chosen")
+        let detail = format!("server '{}' is on host '{}' already", self.instance.name, self.target.name);
+        Failure::new(FailureCode::SameHost, detail).hint("name another host, or none to have one chosen")
     }
 
     fn ram(&self) -> Option<Failure> {
@@ -106,10 +93,7 @@ impl Placement<'_> {
         let need = self.disk_bytes();
         let (free, what) = match self.disk_over_commit {
             true => (i128::from(self.target.disk_free_bytes), "free"),
-            false => (
-                i128::from(self.target.disk_available_least_bytes()),
-                "free after all its disks have grown",
-            ),
+            false => (i128::from(self.target.disk_available_least_bytes()), "free after all its disks have grown"),
         };
         (i128::from(need) > free).then(|| {
             let counted = if self.disk_over_commit { "allocated" } else { "virtual" };
@@ -150,8 +134,7 @@ impl Placement<'_> {
                 "host '{}' cannot give CPU model '{model}' to server '{}'",
                 self.target.name, self.instance.name
             );
-            Failure::new(FailureCode::Incompatible, detail)
-                .hint("choose a host that offers this CPU model")
+            Failure::new(FailureCode::Incompatible, detail).hint("choose a host that offers this CPU model")
         })
     }
 
@@ -162,8 +145,7 @@ impl Placement<'_> {
                 "server '{}' runs with '{}' on host '{}', host '{}' offers '{}'",
                 self.instance.name, source.accel, source.name, self.target.name, self.target.accel
             );
-            Failure::new(FailureCode::Incompatible, detail)
-                .hint("choose a host with the same accelerator")
+            Failure::new(FailureCode::Incompatible, detail).hint("choose a host with the same accelerator")
         })
     }
 
@@ -202,8 +184,7 @@ impl Placement<'_> {
                     "host '{}' has no bridge '{bridge}', which server '{}' is connected to",
                     self.target.name, self.instance.name
                 );
-                Failure::new(FailureCode::Incompatible, detail)
-                    .hint("make the bridge there, or choose another host")
+                Failure::new(FailureCode::Incompatible, detail).hint("make the bridge there, or choose another host")
             })
             .collect()
     }

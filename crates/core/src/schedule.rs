@@ -52,31 +52,19 @@ pub fn rank(wanted: &Wanted<'_>, candidates: &[Candidate<'_>]) -> Ranking {
         let reasons = placement(wanted, candidate).check();
         match reasons.is_empty() {
             true => fit.push(candidate.host),
-            false => why_not.push(WhyNot {
-                host: candidate.host.name.clone(),
-                reasons,
-            }),
+            false => why_not.push(WhyNot { host: candidate.host.name.clone(), reasons }),
         }
     }
     fit.sort_by_key(|host| {
-        (
-            Reverse(host.free_ram_mb()),
-            Reverse(host.disk_available_least_bytes()),
-            host.name.clone(),
-        )
+        (Reverse(host.free_ram_mb()), Reverse(host.disk_available_least_bytes()), host.name.clone())
     });
-    Ranking {
-        fit: fit.into_iter().map(|host| host.name.clone()).collect(),
-        why_not,
-    }
+    Ranking { fit: fit.into_iter().map(|host| host.name.clone()).collect(), why_not }
 }
 
 /// The best host, or every reason why there is none.
 pub fn choose(wanted: &Wanted<'_>, candidates: &[Candidate<'_>]) -> Result<HostName, Failure> {
     let Ranking { fit, why_not } = rank(wanted, candidates);
-    fit.into_iter()
-        .next()
-        .ok_or_else(|| no_host(wanted.instance, &why_not))
+    fit.into_iter().next().ok_or_else(|| no_host(wanted.instance, &why_not))
 }
 
 fn placement<'a>(wanted: &Wanted<'a>, candidate: &Candidate<'a>) -> Placement<'a> {
@@ -102,11 +90,7 @@ fn no_host(instance: &InstanceSpec, why_not: &[WhyNot]) -> Failure {
     };
     let detail = match reasons.is_empty() {
         true => format!("no host for server '{}': no host is up", instance.name),
-        false => format!(
-            "no host for server '{}': {}{more}",
-            instance.name,
-            reasons.join("; ")
-        ),
+        false => format!("no host for server '{}': {}{more}", instance.name, reasons.join("; ")),
     };
     Failure::new(FailureCode::NoHost, detail)
         .hint("add a host, free RAM or disk on one, or name a host to see its reasons alone")

@@ -146,10 +146,7 @@ impl Phase {
 
     fn begin(&self) -> Step {
         match self {
-            Phase::Queued => self.go(
-                Phase::Preparing,
-                vec![Effect::TellTarget(AskTarget::Receive)],
-            ),
+            Phase::Queued => self.go(Phase::Preparing, vec![Effect::TellTarget(AskTarget::Receive)]),
             Phase::Preparing
             | Phase::Running
             | Phase::Cancelling { .. }
@@ -191,9 +188,9 @@ impl Phase {
                 | source::Phase::Switching(_)
                 | source::Phase::Committed
                 | source::Phase::HandedOver { retired: false } => self.stay(Note::Waiting, vec![]),
-                source::Phase::Aborting { .. }
-                | source::Phase::Aborted { .. }
-                | source::Phase::Reowned { .. } => self.stay(Note::Contradiction, vec![]),
+                source::Phase::Aborting { .. } | source::Phase::Aborted { .. } | source::Phase::Reowned { .. } => {
+                    self.stay(Note::Contradiction, vec![])
+                }
             },
             Phase::Clearing { .. } | Phase::Done(_) => self.stay(Note::Stale, vec![]),
         }
@@ -209,17 +206,14 @@ impl Phase {
             | source::Phase::Aborting { .. }
             | source::Phase::Reowned { undone: false, .. } => self.stay(Note::Waiting, vec![]),
             // From Cancelling too: it is too late, and forward is the only way.
-            source::Phase::Committed => self.go(
-                Phase::Running,
-                vec![Effect::TellTarget(AskTarget::Relay(ToTarget::Commit))],
-            ),
+            source::Phase::Committed => {
+                self.go(Phase::Running, vec![Effect::TellTarget(AskTarget::Relay(ToTarget::Commit))])
+            }
             source::Phase::HandedOver { retired: false } => self.go(Phase::Settling, vec![]),
             source::Phase::HandedOver { retired: true } => self.close(Outcome::Completed),
-            source::Phase::Aborted { failure }
-            | source::Phase::Reowned {
-                failure,
-                undone: true,
-            } => self.clear(failure),
+            source::Phase::Aborted { failure } | source::Phase::Reowned { failure, undone: true } => {
+                self.clear(failure)
+            }
         }
     }
 
@@ -229,9 +223,7 @@ impl Phase {
             Phase::Preparing => self.preparing_target_is(target),
             Phase::Running | Phase::Cancelling { .. } => match target {
                 target::Phase::Refused { failure } => {
-                    let refused = AskSource::Relay(ToSource::Refused {
-                        failure: failure.clone(),
-                    });
+                    let refused = AskSource::Relay(ToSource::Refused { failure: failure.clone() });
                     self.cancel(failure, vec![Effect::TellSource(refused)])
                 }
                 target::Phase::Running => self.go(Phase::Settling, vec![relay_running()]),
@@ -246,9 +238,7 @@ impl Phase {
             },
             Phase::Clearing { failure } => match target {
                 target::Phase::Refused { .. } => self.close(kept(failure)),
-                target::Phase::Owned | target::Phase::Running => {
-                    self.stay(Note::Contradiction, vec![])
-                }
+                target::Phase::Owned | target::Phase::Running => self.stay(Note::Contradiction, vec![]),
                 target::Phase::Unknown
                 | target::Phase::Preparing
                 | target::Phase::Prepared
@@ -279,9 +269,7 @@ impl Phase {
             target::Phase::Unknown | target::Phase::Preparing | target::Phase::Refusing { .. } => {
                 self.stay(Note::Waiting, vec![])
             }
-            target::Phase::Prepared => {
-                self.go(Phase::Running, vec![Effect::TellSource(AskSource::Send)])
-            }
+            target::Phase::Prepared => self.go(Phase::Running, vec![Effect::TellSource(AskSource::Send)]),
             // The source was never asked: nothing is to be undone there.
             target::Phase::Refused { failure } => self.close(kept(failure)),
             target::Phase::Receiving
@@ -296,43 +284,28 @@ impl Phase {
         match self {
             Phase::Queued => self.stay(Note::Waiting, vec![]),
             Phase::Preparing => self.stay(Note::Told, vec![Effect::TellTarget(AskTarget::Receive)]),
-            Phase::Running => self.stay(
-                Note::Told,
-                vec![
-                    Effect::TellSource(AskSource::Send),
-                    Effect::TellTarget(AskTarget::Query),
-                ],
-            ),
+            Phase::Running => {
+                self.stay(Note::Told, vec![Effect::TellSource(AskSource::Send), Effect::TellTarget(AskTarget::Query)])
+            }
             Phase::Cancelling { failure } => self.stay(
                 Note::Told,
                 vec![
-                    Effect::TellSource(AskSource::Cancel {
-                        failure: failure.clone(),
-                    }),
+                    Effect::TellSource(AskSource::Cancel { failure: failure.clone() }),
                     Effect::TellTarget(AskTarget::Query),
                 ],
             ),
-            Phase::Clearing { failure } => self.stay(
-                Note::Told,
-                vec![Effect::TellTarget(AskTarget::Discard {
-                    failure: failure.clone(),
-                })],
-            ),
-            Phase::Settling => self.stay(
-                Note::Told,
-                vec![
-                    Effect::TellSource(AskSource::Query),
-                    Effect::TellTarget(AskTarget::Query),
-                ],
-            ),
+            Phase::Clearing { failure } => {
+                self.stay(Note::Told, vec![Effect::TellTarget(AskTarget::Discard { failure: failure.clone() })])
+            }
+            Phase::Settling => {
+                self.stay(Note::Told, vec![Effect::TellSource(AskSource::Query), Effect::TellTarget(AskTarget::Query)])
+            }
             Phase::Done(_) => self.stay(Note::AlreadySo, vec![]),
         }
     }
 
     fn cancel(&self, failure: &Failure, mut effects: Vec<Effect>) -> Step {
-        effects.push(Effect::TellSource(AskSource::Cancel {
-            failure: failure.clone(),
-        }));
+        effects.push(Effect::TellSource(AskSource::Cancel { failure: failure.clone() }));
         match self {
             // The first reason stays.
             Phase::Cancelling { .. } => self.stay(Note::Told, effects),
@@ -341,25 +314,13 @@ impl Phase {
             | Phase::Running
             | Phase::Clearing { .. }
             | Phase::Settling
-            | Phase::Done(_) => self.go(
-                Phase::Cancelling {
-                    failure: failure.clone(),
-                },
-                effects,
-            ),
+            | Phase::Done(_) => self.go(Phase::Cancelling { failure: failure.clone() }, effects),
         }
     }
 
     fn clear(&self, failure: &Failure) -> Step {
-        let discard = AskTarget::Discard {
-            failure: failure.clone(),
-        };
-        self.go(
-            Phase::Clearing {
-                failure: failure.clone(),
-            },
-            vec![Effect::TellTarget(discard)],
-        )
+        let discard = AskTarget::Discard { failure: failure.clone() };
+        self.go(Phase::Clearing { failure: failure.clone() }, vec![Effect::TellTarget(discard)])
     }
 
     fn close(&self, outcome: Outcome) -> Step {
@@ -369,21 +330,11 @@ impl Phase {
     fn go(&self, next: Phase, effects: Vec<Effect>) -> Step {
         let persist = next != *self;
         let note = if persist { Note::Moved } else { Note::Told };
-        Step {
-            next,
-            persist,
-            effects,
-            note,
-        }
+        Step { next, persist, effects, note }
     }
 
     fn stay(&self, note: Note, effects: Vec<Effect>) -> Step {
-        Step {
-            next: self.clone(),
-            persist: false,
-            effects,
-            note,
-        }
+        Step { next: self.clone(), persist: false, effects, note }
     }
 }
 
@@ -399,9 +350,6 @@ fn cancelled() -> Failure {
 fn kept(failure: &Failure) -> Outcome {
     match failure.code == FailureCode::Cancelled {
         true => Outcome::Cancelled,
-        false => Outcome::Failed {
-            failure: failure.clone(),
-            guest_at: Side::Source,
-        },
+        false => Outcome::Failed { failure: failure.clone(), guest_at: Side::Source },
     }
 }

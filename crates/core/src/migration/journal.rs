@@ -47,19 +47,12 @@ impl SourceRecord {
                 Some(SourceRecord::Moving)
             }
             source::Phase::Committed => Some(SourceRecord::Committed),
-            source::Phase::HandedOver { retired } => {
-                Some(SourceRecord::HandedOver { retired: *retired })
+            source::Phase::HandedOver { retired } => Some(SourceRecord::HandedOver { retired: *retired }),
+            source::Phase::Aborting { failure } => Some(SourceRecord::Aborting { failure: failure.clone() }),
+            source::Phase::Aborted { failure } => Some(SourceRecord::Aborted { failure: failure.clone() }),
+            source::Phase::Reowned { failure, undone } => {
+                Some(SourceRecord::Reowned { failure: failure.clone(), undone: *undone })
             }
-            source::Phase::Aborting { failure } => Some(SourceRecord::Aborting {
-                failure: failure.clone(),
-            }),
-            source::Phase::Aborted { failure } => Some(SourceRecord::Aborted {
-                failure: failure.clone(),
-            }),
-            source::Phase::Reowned { failure, undone } => Some(SourceRecord::Reowned {
-                failure: failure.clone(),
-                undone: *undone,
-            }),
         }
     }
 
@@ -69,16 +62,11 @@ impl SourceRecord {
             SourceRecord::Moving => source::Phase::Preparing,
             SourceRecord::Committed => source::Phase::Committed,
             SourceRecord::HandedOver { retired } => source::Phase::HandedOver { retired: *retired },
-            SourceRecord::Aborting { failure } => source::Phase::Aborting {
-                failure: failure.clone(),
-            },
-            SourceRecord::Aborted { failure } => source::Phase::Aborted {
-                failure: failure.clone(),
-            },
-            SourceRecord::Reowned { failure, undone } => source::Phase::Reowned {
-                failure: failure.clone(),
-                undone: *undone,
-            },
+            SourceRecord::Aborting { failure } => source::Phase::Aborting { failure: failure.clone() },
+            SourceRecord::Aborted { failure } => source::Phase::Aborted { failure: failure.clone() },
+            SourceRecord::Reowned { failure, undone } => {
+                source::Phase::Reowned { failure: failure.clone(), undone: *undone }
+            }
         }
     }
 }
@@ -111,12 +99,8 @@ impl TargetRecord {
             | target::Phase::Loaded => Some(TargetRecord::Receiving),
             target::Phase::Owned => Some(TargetRecord::Owned),
             target::Phase::Running => Some(TargetRecord::Running),
-            target::Phase::Refusing { failure } => Some(TargetRecord::Refusing {
-                failure: failure.clone(),
-            }),
-            target::Phase::Refused { failure } => Some(TargetRecord::Refused {
-                failure: failure.clone(),
-            }),
+            target::Phase::Refusing { failure } => Some(TargetRecord::Refusing { failure: failure.clone() }),
+            target::Phase::Refused { failure } => Some(TargetRecord::Refused { failure: failure.clone() }),
         }
     }
 
@@ -126,12 +110,8 @@ impl TargetRecord {
             TargetRecord::Receiving => target::Phase::Preparing,
             TargetRecord::Owned => target::Phase::Owned,
             TargetRecord::Running => target::Phase::Running,
-            TargetRecord::Refusing { failure } => target::Phase::Refusing {
-                failure: failure.clone(),
-            },
-            TargetRecord::Refused { failure } => target::Phase::Refused {
-                failure: failure.clone(),
-            },
+            TargetRecord::Refusing { failure } => target::Phase::Refusing { failure: failure.clone() },
+            TargetRecord::Refused { failure } => target::Phase::Refused { failure: failure.clone() },
         }
     }
 }
@@ -158,39 +138,21 @@ pub enum Role {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "journal of migration {migration} has version {version}; this release reads up to {JOURNAL_VERSION}"
-)]
+#[error("journal of migration {migration} has version {version}; this release reads up to {JOURNAL_VERSION}")]
 pub struct UnknownVersion {
     pub migration: MigrationId,
     pub version: u32,
 }
 
 impl<P> Entry<P> {
-    pub fn new(
-        migration: MigrationId,
-        instance: InstanceId,
-        epoch: Epoch,
-        role: Role,
-        payload: P,
-    ) -> Self {
-        Entry {
-            version: JOURNAL_VERSION,
-            migration,
-            instance,
-            epoch,
-            role,
-            payload,
-        }
+    pub fn new(migration: MigrationId, instance: InstanceId, epoch: Epoch, role: Role, payload: P) -> Self {
+        Entry { version: JOURNAL_VERSION, migration, instance, epoch, role, payload }
     }
 
     pub fn check_version(&self) -> Result<(), UnknownVersion> {
         match self.version == JOURNAL_VERSION {
             true => Ok(()),
-            false => Err(UnknownVersion {
-                migration: self.migration,
-                version: self.version,
-            }),
+            false => Err(UnknownVersion { migration: self.migration, version: self.version }),
         }
     }
 }
@@ -211,35 +173,25 @@ pub enum Owner {
 
 /// The fold of one instance's entries on one host. `created` is the epoch at which the instance was made here (or put here
 /// by an operator), if it was.
-pub fn owner<'a>(
-    created: Option<Epoch>,
-    entries: impl IntoIterator<Item = (Epoch, &'a Role)>,
-) -> Owner {
+pub fn owner<'a>(created: Option<Epoch>, entries: impl IntoIterator<Item = (Epoch, &'a Role)>) -> Owner {
     let start = match created {
         Some(epoch) => Owner::Here(epoch),
         None => Owner::Nobody,
     };
-    entries
-        .into_iter()
-        .filter_map(|(epoch, role)| decided(epoch, role))
-        .fold(start, later)
+    entries.into_iter().filter_map(|(epoch, role)| decided(epoch, role)).fold(start, later)
 }
 
 /// What one entry decides; `None` if ownership is as it was before.
 fn decided(epoch: Epoch, role: &Role) -> Option<Owner> {
     match role {
         Role::Source(record) => match record {
-            SourceRecord::Moving | SourceRecord::Aborting { .. } | SourceRecord::Aborted { .. } => {
-                None
-            }
+            SourceRecord::Moving | SourceRecord::Aborting { .. } | SourceRecord::Aborted { .. } => None,
             SourceRecord::Committed => Some(Owner::Given(epoch)),
             SourceRecord::HandedOver { .. } => Some(Owner::Elsewhere(epoch)),
             SourceRecord::Reowned { .. } => Some(Owner::Here(epoch.next())),
         },
         Role::Target(record) => match record {
-            TargetRecord::Receiving
-            | TargetRecord::Refusing { .. }
-            | TargetRecord::Refused { .. } => None,
+            TargetRecord::Receiving | TargetRecord::Refusing { .. } | TargetRecord::Refused { .. } => None,
             TargetRecord::Owned | TargetRecord::Running => Some(Owner::Here(epoch)),
         },
         Role::Coordinator(_) => None,

@@ -70,9 +70,7 @@ impl ToSource {
     pub fn event(&self) -> source::Event {
         match self {
             ToSource::Prepared => source::Event::TargetPrepared,
-            ToSource::Refused { failure } => source::Event::TargetRefused {
-                failure: failure.clone(),
-            },
+            ToSource::Refused { failure } => source::Event::TargetRefused { failure: failure.clone() },
             ToSource::Sealed => source::Event::Sealed,
             ToSource::Owned => source::Event::TargetOwned,
             ToSource::Running => source::Event::TargetRunning,
@@ -99,9 +97,7 @@ impl AskSource {
     pub fn event(&self) -> source::Event {
         match self {
             AskSource::Send => source::Event::Start,
-            AskSource::Cancel { failure } => source::Event::Cancel {
-                failure: failure.clone(),
-            },
+            AskSource::Cancel { failure } => source::Event::Cancel { failure: failure.clone() },
             AskSource::Query => source::Event::Query,
             AskSource::Relay(message) => message.event(),
         }
@@ -127,9 +123,7 @@ impl AskTarget {
     pub fn event(&self) -> target::Event {
         match self {
             AskTarget::Receive => target::Event::Receive,
-            AskTarget::Discard { failure } => target::Event::Discard {
-                failure: failure.clone(),
-            },
+            AskTarget::Discard { failure } => target::Event::Discard { failure: failure.clone() },
             AskTarget::Query => target::Event::Query,
             AskTarget::Relay(message) => message.event(),
         }

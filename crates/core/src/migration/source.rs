@@ -117,9 +117,7 @@ impl Phase {
     /// Nothing more will happen by itself, and nothing is left behind.
     pub fn is_end(&self) -> bool {
         match self {
-            Phase::Aborted { .. }
-            | Phase::HandedOver { retired: true }
-            | Phase::Reowned { undone: true, .. } => true,
+            Phase::Aborted { .. } | Phase::HandedOver { retired: true } | Phase::Reowned { undone: true, .. } => true,
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -141,7 +139,8 @@ impl Phase {
             Event::Sealed => self.sealed(),
             Event::TargetOwned => self.target_owned(),
             Event::TargetRunning => self.target_running(),
-            Event::WhatIsSo | Event::LinkUp => self.answer(),
+            Event::WhatIsSo => self.answer(),
+            Event::LinkUp => self.link_up(),
             Event::CopyConverged => self.copy_converged(),
             Event::GuestStopped => self.guest_stopped(),
             Event::RamCompleted => self.ram_completed(),
@@ -156,34 +155,22 @@ impl Phase {
 
     fn start(&self) -> Step {
         match self {
-            Phase::Idle => self.go(
-                Phase::Preparing,
-                vec![Effect::PrepareTarget, Effect::Report],
-            ),
+            Phase::Idle => self.go(Phase::Preparing, vec![Effect::PrepareTarget, Effect::Report]),
             Phase::Preparing
             | Phase::Copying
             | Phase::Switching(_)
             | Phase::Committed
             | Phase::HandedOver { .. }
             | Phase::Reowned { .. } => self.stay(Note::AlreadySo, vec![Effect::Report]),
-            Phase::Aborting { .. } | Phase::Aborted { .. } => {
-                self.stay(Note::Refused, vec![Effect::Report])
-            }
+            Phase::Aborting { .. } | Phase::Aborted { .. } => self.stay(Note::Refused, vec![Effect::Report]),
         }
     }
 
     fn cancel(&self, failure: &Failure) -> Step {
         match self {
-            Phase::Idle => self.go(
-                Phase::Aborted {
-                    failure: failure.clone(),
-                },
-                vec![Effect::Report],
-            ),
+            Phase::Idle => self.go(Phase::Aborted { failure: failure.clone() }, vec![Effect::Report]),
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
-            Phase::Committed | Phase::HandedOver { .. } => {
-                self.stay(Note::TooLate, vec![Effect::Report])
-            }
+            Phase::Committed | Phase::HandedOver { .. } => self.stay(Note::TooLate, vec![Effect::Report]),
             Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::Reowned { .. } => {
                 self.stay(Note::AlreadySo, vec![Effect::Report])
             }
@@ -208,10 +195,7 @@ impl Phase {
         match self {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
             Phase::Committed => {
-                let next = Phase::Reowned {
-                    failure: failure.clone(),
-                    undone: false,
-                };
+                let next = Phase::Reowned { failure: failure.clone(), undone: false };
                 self.go(next, vec![Effect::Undo, Effect::Report])
             }
             Phase::Idle => self.stay(Note::Stale, vec![]),
@@ -224,10 +208,9 @@ impl Phase {
 
     fn sealed(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Finishing) => self.go(
-                Phase::Switching(Switch::Loading),
-                vec![Effect::ContinueMigration],
-            ),
+            Phase::Switching(Switch::Finishing) => {
+                self.go(Phase::Switching(Switch::Loading), vec![Effect::ContinueMigration])
+            }
             Phase::Switching(Switch::Loading) => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -258,10 +241,7 @@ impl Phase {
 
     fn target_running(&self) -> Step {
         match self {
-            Phase::Committed => self.go(
-                Phase::HandedOver { retired: false },
-                vec![Effect::Retire, Effect::Report],
-            ),
+            Phase::Committed => self.go(Phase::HandedOver { retired: false }, vec![Effect::Retire, Effect::Report]),
             Phase::HandedOver { .. } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -273,37 +253,24 @@ impl Phase {
         }
     }
 
-    /// The target waits, or the link is back: say what was decided, if it was.
+    /// The target waits: say what was decided, if it was.
     fn answer(&self) -> Step {
         match self {
             // Only a journal that was lost explains it: leave a tombstone, so that a late Send finds it.
             Phase::Idle => {
-                let failure = Failure::new(
-                    FailureCode::NotFound,
-                    "the source does not know this migration",
-                );
-                self.go(
-                    Phase::Aborted { failure },
-                    vec![Effect::SendAbort, Effect::Report],
-                )
+                let failure = Failure::new(FailureCode::NotFound, "the source does not know this migration");
+                self.go(Phase::Aborted { failure }, vec![Effect::SendAbort, Effect::Report])
             }
-            Phase::Preparing | Phase::Copying | Phase::Switching(_) => {
-                self.stay(Note::Waiting, vec![])
-            }
+            Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.stay(Note::Waiting, vec![]),
             Phase::Committed => self.stay(Note::Told, vec![Effect::SendCommit]),
-            Phase::Aborting { .. } | Phase::Aborted { .. } => {
-                self.stay(Note::Told, vec![Effect::SendAbort])
-            }
+            Phase::Aborting { .. } | Phase::Aborted { .. } => self.stay(Note::Told, vec![Effect::SendAbort]),
             Phase::HandedOver { .. } | Phase::Reowned { .. } => self.stay(Note::Stale, vec![]),
         }
     }
 
     fn copy_converged(&self) -> Step {
         match self {
-            Phase::Copying => self.go(
-                Phase::Switching(Switch::Stopping),
-                vec![Effect::StopGuest, Effect::Report],
-            ),
+            Phase::Copying => self.go(Phase::Switching(Switch::Stopping), vec![Effect::StopGuest, Effect::Report]),
             Phase::Idle
             | Phase::Preparing
             | Phase::Switching(_)
@@ -317,10 +284,9 @@ impl Phase {
 
     fn guest_stopped(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Stopping) => self.go(
-                Phase::Switching(Switch::Finishing),
-                vec![Effect::FinishRounds],
-            ),
+            Phase::Switching(Switch::Stopping) => {
+                self.go(Phase::Switching(Switch::Finishing), vec![Effect::FinishRounds])
+            }
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -335,16 +301,12 @@ impl Phase {
 
     fn ram_completed(&self) -> Step {
         match self {
-            Phase::Switching(Switch::Loading) => {
-                self.go(Phase::Committed, vec![Effect::SendCommit, Effect::Report])
-            }
+            Phase::Switching(Switch::Loading) => self.go(Phase::Committed, vec![Effect::SendCommit, Effect::Report]),
             // The disks are not sealed: whatever QEMU believes, this is no hand-over.
-            Phase::Copying | Phase::Switching(Switch::Stopping | Switch::Finishing) => {
-                self.abort(Failure::new(
-                    FailureCode::QemuFailed,
-                    "QEMU completed the migration before it was told to continue",
-                ))
-            }
+            Phase::Copying | Phase::Switching(Switch::Stopping | Switch::Finishing) => self.abort(Failure::new(
+                FailureCode::QemuFailed,
+                "QEMU completed the migration before it was told to continue",
+            )),
             Phase::Committed => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -357,25 +319,11 @@ impl Phase {
 
     fn undo_finished(&self) -> Step {
         match self {
-            Phase::Aborting { failure } => self.go(
-                Phase::Aborted {
-                    failure: failure.clone(),
-                },
-                vec![Effect::Report],
-            ),
-            Phase::Reowned {
-                failure,
-                undone: false,
-            } => self.go(
-                Phase::Reowned {
-                    failure: failure.clone(),
-                    undone: true,
-                },
-                vec![Effect::Report],
-            ),
-            Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
-                self.stay(Note::AlreadySo, vec![])
+            Phase::Aborting { failure } => self.go(Phase::Aborted { failure: failure.clone() }, vec![Effect::Report]),
+            Phase::Reowned { failure, undone: false } => {
+                self.go(Phase::Reowned { failure: failure.clone(), undone: true }, vec![Effect::Report])
             }
+            Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
             | Phase::Copying
@@ -387,9 +335,7 @@ impl Phase {
 
     fn retire_finished(&self) -> Step {
         match self {
-            Phase::HandedOver { retired: false } => {
-                self.go(Phase::HandedOver { retired: true }, vec![Effect::Report])
-            }
+            Phase::HandedOver { retired: false } => self.go(Phase::HandedOver { retired: true }, vec![Effect::Report]),
             Phase::HandedOver { retired: true } => self.stay(Note::AlreadySo, vec![]),
             Phase::Idle
             | Phase::Preparing
@@ -407,20 +353,33 @@ impl Phase {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(failure.clone()),
             // The guest is the target's to run or to refuse; nothing that fails here changes that.
             Phase::Committed | Phase::HandedOver { .. } => self.stay(Note::TooLate, vec![]),
-            Phase::Idle
+            Phase::Idle | Phase::Aborting { .. } | Phase::Aborted { .. } | Phase::Reowned { .. } => {
+                self.stay(Note::Stale, vec![])
+            }
+        }
+    }
+
+    fn link_up(&self) -> Step {
+        match self {
+            // A link alone says nothing of this migration.
+            Phase::Idle => self.stay(Note::Stale, vec![]),
+            Phase::Preparing
+            | Phase::Copying
+            | Phase::Switching(_)
+            | Phase::Committed
+            | Phase::HandedOver { .. }
             | Phase::Aborting { .. }
             | Phase::Aborted { .. }
-            | Phase::Reowned { .. } => self.stay(Note::Stale, vec![]),
+            | Phase::Reowned { .. } => self.answer(),
         }
     }
 
     fn link_lost(&self) -> Step {
         match self {
             Phase::Preparing => self.stay(Note::Waiting, vec![]),
-            Phase::Copying | Phase::Switching(_) => self.abort(Failure::new(
-                FailureCode::PeerLost,
-                "the link to the target was lost before COMMIT",
-            )),
+            Phase::Copying | Phase::Switching(_) => {
+                self.abort(Failure::new(FailureCode::PeerLost, "the link to the target was lost before COMMIT"))
+            }
             Phase::Committed => self.stay(Note::Waiting, vec![Effect::SendCommit]),
             Phase::Idle
             | Phase::HandedOver { .. }
@@ -433,27 +392,17 @@ impl Phase {
     fn restarted(&self) -> Step {
         match self {
             Phase::Preparing | Phase::Copying | Phase::Switching(_) => self.abort(
-                Failure::new(
-                    FailureCode::Internal,
-                    "the source's agent restarted before COMMIT",
-                )
-                .hint("the guest was not touched: start the move again"),
+                Failure::new(FailureCode::Internal, "the source's agent restarted before COMMIT")
+                    .hint("the guest was not touched: start the move again"),
             ),
             Phase::Committed => self.stay(Note::Told, vec![Effect::SendCommit, Effect::Report]),
-            Phase::HandedOver { retired: false } => {
-                self.stay(Note::Told, vec![Effect::Retire, Effect::Report])
-            }
-            Phase::Aborting { .. } => self.stay(
-                Note::Told,
-                vec![Effect::Undo, Effect::SendAbort, Effect::Report],
-            ),
-            Phase::Reowned { undone: false, .. } => {
-                self.stay(Note::Told, vec![Effect::Undo, Effect::Report])
-            }
+            Phase::HandedOver { retired: false } => self.stay(Note::Told, vec![Effect::Retire, Effect::Report]),
+            Phase::Aborting { .. } => self.stay(Note::Told, vec![Effect::Undo, Effect::SendAbort, Effect::Report]),
+            Phase::Reowned { undone: false, .. } => self.stay(Note::Told, vec![Effect::Undo, Effect::Report]),
             Phase::Idle => self.stay(Note::Stale, vec![]),
-            Phase::HandedOver { retired: true }
-            | Phase::Aborted { .. }
-            | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
+            Phase::HandedOver { retired: true } | Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
+                self.stay(Note::AlreadySo, vec![])
+            }
         }
     }
 
@@ -467,35 +416,22 @@ impl Phase {
             | Phase::Aborting { .. }
             | Phase::Reowned { undone: false, .. } => self.stay(Note::Waiting, vec![]),
             Phase::Idle => self.stay(Note::Stale, vec![]),
-            Phase::HandedOver { retired: true }
-            | Phase::Aborted { .. }
-            | Phase::Reowned { undone: true, .. } => self.stay(Note::AlreadySo, vec![]),
+            Phase::HandedOver { retired: true } | Phase::Aborted { .. } | Phase::Reowned { undone: true, .. } => {
+                self.stay(Note::AlreadySo, vec![])
+            }
         }
     }
 
     fn abort(&self, failure: Failure) -> Step {
-        self.go(
-            Phase::Aborting { failure },
-            vec![Effect::Undo, Effect::SendAbort, Effect::Report],
-        )
+        self.go(Phase::Aborting { failure }, vec![Effect::Undo, Effect::SendAbort, Effect::Report])
     }
 
     fn go(&self, next: Phase, effects: Vec<Effect>) -> Step {
         let persist = SourceRecord::of(&next) != SourceRecord::of(self);
-        Step {
-            next,
-            persist,
-            effects,
-            note: Note::Moved,
-        }
+        Step { next, persist, effects, note: Note::Moved }
     }
 
     fn stay(&self, note: Note, effects: Vec<Effect>) -> Step {
-        Step {
-            next: self.clone(),
-            persist: false,
-            effects,
-            note,
-        }
+        Step { next: self.clone(), persist: false, effects, note }
     }
 }

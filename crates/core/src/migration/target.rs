@@ -154,30 +154,19 @@ impl Phase {
             | Phase::Loaded
             | Phase::Owned
             | Phase::Running => self.stay(Note::AlreadySo, vec![Effect::Report]),
-            Phase::Refusing { .. } | Phase::Refused { .. } => {
-                self.stay(Note::Refused, vec![Effect::Report])
-            }
+            Phase::Refusing { .. } | Phase::Refused { .. } => self.stay(Note::Refused, vec![Effect::Report]),
         }
     }
 
     fn discard(&self, failure: &Failure) -> Step {
         match self {
             // The tombstone is for a Receive that is still on its way.
-            Phase::Unknown => self.go(
-                Phase::Refused {
-                    failure: failure.clone(),
-                },
-                vec![Effect::Report],
-            ),
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Receiving
-            | Phase::Sealed
-            | Phase::Loaded => self.refuse(failure.clone()),
-            Phase::Owned | Phase::Running => self.stay(Note::TooLate, vec![Effect::Report]),
-            Phase::Refusing { .. } | Phase::Refused { .. } => {
-                self.stay(Note::AlreadySo, vec![Effect::Report])
+            Phase::Unknown => self.go(Phase::Refused { failure: failure.clone() }, vec![Effect::Report]),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving | Phase::Sealed | Phase::Loaded => {
+                self.refuse(failure.clone())
             }
+            Phase::Owned | Phase::Running => self.stay(Note::TooLate, vec![Effect::Report]),
+            Phase::Refusing { .. } | Phase::Refused { .. } => self.stay(Note::AlreadySo, vec![Effect::Report]),
         }
     }
 
@@ -185,9 +174,7 @@ impl Phase {
         match self {
             Phase::Unknown => self.refuse_unknown(),
             Phase::Preparing | Phase::Refusing { .. } => self.stay(Note::Waiting, vec![]),
-            Phase::Prepared => {
-                self.go(Phase::Receiving, vec![Effect::SendPrepared, Effect::Report])
-            }
+            Phase::Prepared => self.go(Phase::Receiving, vec![Effect::SendPrepared, Effect::Report]),
             Phase::Receiving => self.stay(Note::AlreadySo, vec![Effect::SendPrepared]),
             Phase::Sealed | Phase::Loaded => self.stay(Note::Stale, vec![]),
             Phase::Owned => self.stay(Note::Told, vec![Effect::SendOwned]),
@@ -200,15 +187,13 @@ impl Phase {
         match self {
             // From Sealed too: the source has QEMU's `completed` with return-path, so the state is loaded here, whether or
             // not this agent has seen it yet.
-            Phase::Sealed | Phase::Loaded => self.go(
-                Phase::Owned,
-                vec![Effect::Activate, Effect::SendOwned, Effect::Report],
-            ),
+            Phase::Sealed | Phase::Loaded => {
+                self.go(Phase::Owned, vec![Effect::Activate, Effect::SendOwned, Effect::Report])
+            }
             Phase::Unknown => self.refuse_unknown(),
-            Phase::Preparing | Phase::Prepared | Phase::Receiving => self.refuse(Failure::new(
-                FailureCode::Internal,
-                "COMMIT came before the disks were sealed",
-            )),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving => {
+                self.refuse(Failure::new(FailureCode::Internal, "COMMIT came before the disks were sealed"))
+            }
             Phase::Owned => self.stay(Note::AlreadySo, vec![Effect::SendOwned]),
             Phase::Running => self.stay(Note::AlreadySo, vec![Effect::SendRunning]),
             Phase::Refusing { .. } => self.stay(Note::Waiting, vec![]),
@@ -220,11 +205,9 @@ impl Phase {
         let failure = || Failure::new(FailureCode::Cancelled, "the source aborted the migration");
         match self {
             Phase::Unknown => self.go(Phase::Refused { failure: failure() }, vec![Effect::Report]),
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Receiving
-            | Phase::Sealed
-            | Phase::Loaded => self.refuse(failure()),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving | Phase::Sealed | Phase::Loaded => {
+                self.refuse(failure())
+            }
             Phase::Owned => self.stay(Note::TooLate, vec![Effect::SendOwned]),
             Phase::Running => self.stay(Note::TooLate, vec![Effect::SendRunning]),
             Phase::Refusing { .. } | Phase::Refused { .. } => self.stay(Note::AlreadySo, vec![]),
@@ -270,11 +253,9 @@ impl Phase {
                 "QEMU loaded the whole state before the disks were sealed",
             )),
             Phase::Loaded | Phase::Owned | Phase::Running => self.stay(Note::AlreadySo, vec![]),
-            Phase::Unknown
-            | Phase::Preparing
-            | Phase::Prepared
-            | Phase::Refusing { .. }
-            | Phase::Refused { .. } => self.stay(Note::Stale, vec![]),
+            Phase::Unknown | Phase::Preparing | Phase::Prepared | Phase::Refusing { .. } | Phase::Refused { .. } => {
+                self.stay(Note::Stale, vec![])
+            }
         }
     }
 
@@ -312,14 +293,9 @@ impl Phase {
         match self {
             // It may have run and acknowledged writes: they are on the disks here, so the guest is started here again.
             Phase::Owned => self.go(Phase::Running, vec![Effect::SendRunning, Effect::Report]),
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Receiving
-            | Phase::Sealed
-            | Phase::Loaded => self.refuse(Failure::new(
-                FailureCode::QemuFailed,
-                "the target's QEMU ended before COMMIT",
-            )),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving | Phase::Sealed | Phase::Loaded => {
+                self.refuse(Failure::new(FailureCode::QemuFailed, "the target's QEMU ended before COMMIT"))
+            }
             Phase::Unknown | Phase::Running | Phase::Refusing { .. } | Phase::Refused { .. } => {
                 self.stay(Note::Stale, vec![])
             }
@@ -328,12 +304,9 @@ impl Phase {
 
     fn undo_finished(&self) -> Step {
         match self {
-            Phase::Refusing { failure } => self.go(
-                Phase::Refused {
-                    failure: failure.clone(),
-                },
-                vec![Effect::SendRefused, Effect::Report],
-            ),
+            Phase::Refusing { failure } => {
+                self.go(Phase::Refused { failure: failure.clone() }, vec![Effect::SendRefused, Effect::Report])
+            }
             Phase::Refused { .. } => self.stay(Note::AlreadySo, vec![]),
             Phase::Unknown
             | Phase::Preparing
@@ -348,24 +321,18 @@ impl Phase {
 
     fn failed(&self, failure: &Failure) -> Step {
         match self {
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Receiving
-            | Phase::Sealed
-            | Phase::Loaded => self.refuse(failure.clone()),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving | Phase::Sealed | Phase::Loaded => {
+                self.refuse(failure.clone())
+            }
             // Only ContFailed and GuestLost may say what became of an owned guest.
             Phase::Owned | Phase::Running => self.stay(Note::TooLate, vec![]),
-            Phase::Unknown | Phase::Refusing { .. } | Phase::Refused { .. } => {
-                self.stay(Note::Stale, vec![])
-            }
+            Phase::Unknown | Phase::Refusing { .. } | Phase::Refused { .. } => self.stay(Note::Stale, vec![]),
         }
     }
 
     fn link_lost(&self) -> Step {
         match self {
-            Phase::Receiving | Phase::Sealed | Phase::Loaded => {
-                self.stay(Note::Waiting, vec![Effect::AskSource])
-            }
+            Phase::Receiving | Phase::Sealed | Phase::Loaded => self.stay(Note::Waiting, vec![Effect::AskSource]),
             Phase::Unknown
             | Phase::Preparing
             | Phase::Prepared
@@ -378,9 +345,7 @@ impl Phase {
 
     fn link_up(&self) -> Step {
         match self {
-            Phase::Receiving | Phase::Sealed | Phase::Loaded => {
-                self.stay(Note::Waiting, vec![Effect::AskSource])
-            }
+            Phase::Receiving | Phase::Sealed | Phase::Loaded => self.stay(Note::Waiting, vec![Effect::AskSource]),
             Phase::Owned => self.stay(Note::Told, vec![Effect::SendOwned]),
             Phase::Running => self.stay(Note::Told, vec![Effect::SendRunning]),
             Phase::Refused { .. } => self.stay(Note::Told, vec![Effect::SendRefused]),
@@ -392,18 +357,10 @@ impl Phase {
 
     fn restarted(&self) -> Step {
         match self {
-            Phase::Preparing
-            | Phase::Prepared
-            | Phase::Receiving
-            | Phase::Sealed
-            | Phase::Loaded => self.refuse(Failure::new(
-                FailureCode::PeerLost,
-                "the target's agent restarted during the migration",
-            )),
-            Phase::Owned => self.stay(
-                Note::Told,
-                vec![Effect::Activate, Effect::SendOwned, Effect::Report],
-            ),
+            Phase::Preparing | Phase::Prepared | Phase::Receiving | Phase::Sealed | Phase::Loaded => {
+                self.refuse(Failure::new(FailureCode::PeerLost, "the target's agent restarted during the migration"))
+            }
+            Phase::Owned => self.stay(Note::Told, vec![Effect::Activate, Effect::SendOwned, Effect::Report]),
             Phase::Refusing { .. } => self.stay(Note::Told, vec![Effect::Undo, Effect::Report]),
             Phase::Unknown => self.stay(Note::Stale, vec![]),
             Phase::Running | Phase::Refused { .. } => self.stay(Note::AlreadySo, vec![]),
@@ -412,9 +369,7 @@ impl Phase {
 
     fn tick(&self) -> Step {
         match self {
-            Phase::Receiving | Phase::Sealed | Phase::Loaded => {
-                self.stay(Note::Waiting, vec![Effect::AskSource])
-            }
+            Phase::Receiving | Phase::Sealed | Phase::Loaded => self.stay(Note::Waiting, vec![Effect::AskSource]),
             Phase::Preparing | Phase::Prepared | Phase::Owned | Phase::Refusing { .. } => {
                 self.stay(Note::Waiting, vec![])
             }
@@ -425,39 +380,20 @@ impl Phase {
 
     /// Nothing is here to undo; the tombstone is for a Receive that is still on its way.
     fn refuse_unknown(&self) -> Step {
-        let failure = Failure::new(
-            FailureCode::NotFound,
-            "the target was never asked to receive this migration",
-        );
-        self.go(
-            Phase::Refused { failure },
-            vec![Effect::SendRefused, Effect::Report],
-        )
+        let failure = Failure::new(FailureCode::NotFound, "the target was never asked to receive this migration");
+        self.go(Phase::Refused { failure }, vec![Effect::SendRefused, Effect::Report])
     }
 
     fn refuse(&self, failure: Failure) -> Step {
-        self.go(
-            Phase::Refusing { failure },
-            vec![Effect::Undo, Effect::Report],
-        )
+        self.go(Phase::Refusing { failure }, vec![Effect::Undo, Effect::Report])
     }
 
     fn go(&self, next: Phase, effects: Vec<Effect>) -> Step {
         let persist = TargetRecord::of(&next) != TargetRecord::of(self);
-        Step {
-            next,
-            persist,
-            effects,
-            note: Note::Moved,
-        }
+        Step { next, persist, effects, note: Note::Moved }
     }
 
     fn stay(&self, note: Note, effects: Vec<Effect>) -> Step {
-        Step {
-            next: self.clone(),
-            persist: false,
-            effects,
-            note,
-        }
+        Step { next: self.clone(), persist: false, effects, note }
     }
 }
