@@ -1,9 +1,6 @@
 //! The CA, inside the controller: its key and certificate in the state directory, and what it signs.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -122,9 +119,9 @@ impl Authority {
     }
 }
 
-fn read_pem(path: &PathBuf) -> Result<Option<String>, PkiError> {
+fn read_pem(path: &Path) -> Result<Option<String>, PkiError> {
     let bytes =
-        durable::read(path, PEM_BYTES_MAX as u64).map_err(|source| PkiError::File { path: path.clone(), source })?;
+        durable::read(path, PEM_BYTES_MAX as u64).map_err(|source| PkiError::File { path: path.to_owned(), source })?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -1,0 +1,135 @@
+//! Claims: room on a host that is spoken for, taken in the same transaction as what it is for.
+//!
+//! ```text
+//! create instance    claim on its host
+//! create migration   one more claim, on the target
+//! migration ends     the guest's side keeps its claim, the other's is gone
+//! delete instance    its claims go with it
+//! ```
+//!
+//! Whoever claims takes its turn at the host's row first, so two who look at the last free gigabyte look one after the other.
+
+use sqlx::{Any, Transaction};
+use whimbrel_core::{
+    failure::Failure,
+    id::{HostName, InstanceId, MigrationId},
+};
+
+use crate::{
+    Store,
+    error::{Result, StoreError, db, not_found, unique},
+    record::{Record, bigint},
+};
+
+/// What an instance takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub ram_mb: u64,
+    pub disk_bytes: u64,
+}
+
+/// What is spoken for on a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLoad {
+    pub instances: u32,
+    pub ram_mb: u64,
+    pub disk_bytes: u64,
+    /// Of the above, what is reserved by migrations on their way here.
+    pub arriving: u32,
+    pub arriving_ram_mb: u64,
+    pub arriving_disk_bytes: u64,
+}
+
+/// PostgreSQL sums BIGINT to NUMERIC; the casts keep both engines at BIGINT.
+const LOAD: &str = "SELECT $1 AS host, COUNT(*) AS claims, COUNT(migration) AS arriving, \
+     CAST(COALESCE(SUM(ram_mb), 0) AS BIGINT) AS ram_mb, \
+     CAST(COALESCE(SUM(disk_bytes), 0) AS BIGINT) AS disk_bytes, \
+     CAST(COALESCE(SUM(CASE WHEN migration IS NULL THEN 0 ELSE ram_mb END), 0) AS BIGINT) AS arriving_ram_mb, \
+     CAST(COALESCE(SUM(CASE WHEN migration IS NULL THEN 0 ELSE disk_bytes END), 0) AS BIGINT) AS arriving_disk_bytes \
+     FROM claims WHERE host = $1";
+
+fn read(row: &sqlx::any::AnyRow) -> Result<HostLoad> {
+    let record = Record::new("host", row)?;
+    let (claims, arriving): (u32, u32) = (record.number("claims")?, record.number("arriving")?);
+    Ok(HostLoad {
+        instances: claims.saturating_sub(arriving),
+        ram_mb: record.number("ram_mb")?,
+        disk_bytes: record.number("disk_bytes")?,
+        arriving,
+        arriving_ram_mb: record.number("arriving_ram_mb")?,
+        arriving_disk_bytes: record.number("arriving_disk_bytes")?,
+    })
+}
+
+impl Store {
+    pub async fn host_load(&self, host: &HostName) -> Result<HostLoad> {
+        let row = sqlx::query(LOAD).bind(host.as_str()).fetch_one(&self.reads).await.map_err(db("read load"))?;
+        read(&row)
+    }
+}
+
+pub(crate) struct Claim<'a> {
+    pub(crate) host: &'a HostName,
+    pub(crate) instance: InstanceId,
+    pub(crate) migration: Option<MigrationId>,
+    pub(crate) room: Room,
+}
+
+/// Takes the host's turn: until the transaction ends nobody else claims there.
+pub(crate) async fn take_turn(transaction: &mut Transaction<'static, Any>, host: &HostName) -> Result<()> {
+    let turn = sqlx::query("UPDATE hosts SET claim_turn = claim_turn + 1 WHERE name = $1")
+        .bind(host.as_str())
+        .execute(&mut **transaction)
+        .await
+        .map_err(db("claim"))?;
+    if turn.rows_affected() == 0 { Err(not_found("host", host)) } else { Ok(()) }
+}
+
+/// After [`take_turn`]: asks `admit` with the host's load as it is now, then writes the claim.
+pub(crate) async fn claim(
+    transaction: &mut Transaction<'static, Any>,
+    claim: &Claim<'_>,
+    admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
+) -> Result<()> {
+    let row = sqlx::query(LOAD).bind(claim.host.as_str()).fetch_one(&mut **transaction).await.map_err(db("claim"))?;
+    admit(&read(&row)?).map_err(|reasons| StoreError::Refused { reasons })?;
+    sqlx::query("INSERT INTO claims (host, instance, migration, ram_mb, disk_bytes) VALUES ($1, $2, $3, $4, $5)")
+        .bind(claim.host.as_str())
+        .bind(claim.instance.to_string())
+        .bind(claim.migration.map(|migration| migration.to_string()))
+        .bind(bigint(claim.room.ram_mb))
+        .bind(bigint(claim.room.disk_bytes))
+        .execute(&mut **transaction)
+        .await
+        .map_err(unique("claim", "instance", claim.instance, "holds room on that host already"))?;
+    Ok(())
+}
+
+/// The migration ended with the guest on its target: its claim becomes the instance's, that on the source goes.
+pub(crate) async fn settle_at_target(
+    transaction: &mut Transaction<'static, Any>,
+    instance: InstanceId,
+    migration: MigrationId,
+) -> Result<()> {
+    sqlx::query("DELETE FROM claims WHERE instance = $1 AND migration IS NULL")
+        .bind(instance.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(db("settle claims"))?;
+    sqlx::query("UPDATE claims SET migration = NULL WHERE migration = $1")
+        .bind(migration.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(db("settle claims"))?;
+    Ok(())
+}
+
+/// The guest stayed at the source.
+pub(crate) async fn release(transaction: &mut Transaction<'static, Any>, migration: MigrationId) -> Result<()> {
+    sqlx::query("DELETE FROM claims WHERE migration = $1")
+        .bind(migration.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(db("release claim"))?;
+    Ok(())
+}

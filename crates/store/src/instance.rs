@@ -1,0 +1,252 @@
+//! Instances: what they are made of, where they live, what is wanted of them and what is known of them.
+//!
+//! `host` and `epoch` follow the agents' journals: who owns at the higher epoch is right, whatever was written here before.
+
+use sqlx::any::AnyRow;
+use whimbrel_core::{
+    failure::Failure,
+    id::{Epoch, FlavorId, HostName, ImageId, InstanceId},
+    instance::{InstanceSpec, PowerState},
+};
+
+use crate::{
+    HostLoad, Page, PageAsk, Room, Store,
+    claim::{self, Claim},
+    error::{Result, conflict, db, not_found, unique},
+    record::{Record, bigint, json, stored_words},
+};
+
+stored_words!(
+    /// What the operator wants.
+    Desired { Running = "running", Stopped = "stopped" }
+);
+stored_words!(
+    /// What is being done with it; at most one thing at a time.
+    TaskState {
+        Building = "building",
+        Starting = "starting",
+        Stopping = "stopping",
+        Migrating = "migrating",
+        Deleting = "deleting",
+    }
+);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceRow {
+    pub id: InstanceId,
+    pub name: String,
+    pub spec: InstanceSpec,
+    pub flavor: FlavorId,
+    pub image: ImageId,
+    pub host: HostName,
+    pub epoch: Epoch,
+    pub desired: Desired,
+    /// `None` until its agent reported it.
+    pub power: Option<PowerState>,
+    pub task: Option<TaskState>,
+    pub failure: Option<Failure>,
+    pub write_bps: u64,
+    pub created_us: i64,
+    pub updated_us: i64,
+}
+
+/// Made at [`Epoch::FIRST`], wanted running, with task `building`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewInstance {
+    pub spec: InstanceSpec,
+    pub flavor: FlavorId,
+    pub image: ImageId,
+    pub host: HostName,
+    pub room: Room,
+    pub created_us: i64,
+}
+
+/// What an agent that owns an instance says of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InstanceNews {
+    pub id: InstanceId,
+    pub host: HostName,
+    pub owned_epoch: Epoch,
+    pub power: PowerState,
+    pub failure: Option<Failure>,
+    pub write_bps: u64,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, spec, flavor, image, host, epoch, desired, power_state, task_state, failure, write_bps, \
+             created_us, updated_us FROM instances ",
+            $rest
+        )
+    };
+}
+
+fn read(row: &AnyRow) -> Result<InstanceRow> {
+    let record = Record::new("server", row)?;
+    Ok(InstanceRow {
+        id: record.parsed("id")?,
+        name: record.text("name")?,
+        spec: record.json("spec")?,
+        flavor: record.parsed("flavor")?,
+        image: record.parsed("image")?,
+        host: record.parsed("host")?,
+        epoch: Epoch(record.number("epoch")?),
+        desired: record.parsed("desired")?,
+        power: record.json_opt("power_state")?,
+        task: record.parsed_opt("task_state")?,
+        failure: record.json_opt("failure")?,
+        write_bps: record.number("write_bps")?,
+        created_us: record.us("created_us")?,
+        updated_us: record.us("updated_us")?,
+    })
+}
+
+impl Store {
+    /// The instance and its claim. `admit` is asked with the host's load, while nobody else can claim there.
+    pub async fn create_instance(
+        &self,
+        new: &NewInstance,
+        admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
+    ) -> Result<()> {
+        let mut transaction = self.begin("create server").await?;
+        claim::take_turn(&mut transaction, &new.host).await?;
+        let id = new.spec.id;
+        sqlx::query(
+            "INSERT INTO instances (id, name, spec, flavor, image, host, epoch, desired, task_state, write_bps, \
+             created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
+        )
+        .bind(id.to_string())
+        .bind(&new.spec.name)
+        .bind(json("server", id, "spec", &new.spec)?)
+        .bind(new.flavor.to_string())
+        .bind(new.image.to_string())
+        .bind(new.host.as_str())
+        .bind(bigint(Epoch::FIRST.0))
+        .bind(Desired::Running.as_str())
+        .bind(TaskState::Building.as_str())
+        .bind(new.created_us)
+        .execute(&mut *transaction)
+        .await
+        .map_err(unique("create server", "server", id, "exists already"))?;
+        let claim = Claim { host: &new.host, instance: id, migration: None, room: new.room };
+        claim::claim(&mut transaction, &claim, admit).await?;
+        transaction.commit().await.map_err(db("create server"))
+    }
+
+    /// By id or name; a name that several bear is a `Conflict`.
+    pub async fn instance(&self, id_or_name: &str) -> Result<InstanceRow> {
+        let rows = sqlx::query(select!("WHERE id = $1 OR name = $1 LIMIT 2"))
+            .bind(id_or_name)
+            .fetch_all(&self.reads)
+            .await
+            .map_err(db("read server"))?;
+        match rows.as_slice() {
+            [] => Err(not_found("server", id_or_name)),
+            [row] => read(row),
+            _ => Err(conflict("server", id_or_name, "is the name of several: use an id")),
+        }
+    }
+
+    /// All, or those of one host.
+    pub async fn list_instances(&self, host: Option<&HostName>, ask: &PageAsk) -> Result<Page<InstanceRow>> {
+        let query = match host {
+            None => sqlx::query(select!("WHERE id > $1 ORDER BY id LIMIT $2")).bind(ask.after()).bind(ask.rows()),
+            Some(host) => sqlx::query(select!("WHERE id > $1 AND host = $3 ORDER BY id LIMIT $2"))
+                .bind(ask.after())
+                .bind(ask.rows())
+                .bind(host.as_str()),
+        };
+        let rows = query.fetch_all(&self.reads).await.map_err(db("list servers"))?;
+        ask.page(&rows, read, |instance| instance.id.to_string())
+    }
+
+    /// Believes an owner at a higher epoch than known, or the known owner. Returns whether it was believed.
+    ///
+    /// An agent repeats its report at each heartbeat, so one that a power cut takes comes again.
+    pub async fn record_instance_news(&self, news: &InstanceNews, now_us: i64) -> Result<bool> {
+        let failure = news.failure.as_ref().map(|failure| json("server", news.id, "failure", failure)).transpose()?;
+        let done = sqlx::query(
+            "UPDATE instances SET host = $2, epoch = $3, power_state = $4, failure = $5, write_bps = $6, \
+             updated_us = $7 WHERE id = $1 AND (epoch < $3 OR (epoch = $3 AND host = $2))",
+        )
+        .bind(news.id.to_string())
+        .bind(news.host.as_str())
+        .bind(bigint(news.owned_epoch.0))
+        .bind(json("server", news.id, "power_state", &news.power)?)
+        .bind(failure)
+        .bind(bigint(news.write_bps))
+        .bind(now_us)
+        .execute(&self.reads)
+        .await
+        .map_err(db("record server's state"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    pub async fn set_desired(&self, id: InstanceId, desired: Desired, now_us: i64) -> Result<()> {
+        let done = sqlx::query("UPDATE instances SET desired = $2, updated_us = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(desired.as_str())
+            .bind(now_us)
+            .execute(&self.writes)
+            .await
+            .map_err(db("set desired state"))?;
+        if done.rows_affected() == 0 { Err(not_found("server", id)) } else { Ok(()) }
+    }
+
+    /// `Conflict` unless the task is `from`: what began one task ends it, and none begins while another is under way.
+    pub async fn change_task(
+        &self,
+        id: InstanceId,
+        from: Option<TaskState>,
+        to: Option<TaskState>,
+        now_us: i64,
+    ) -> Result<()> {
+        let done = sqlx::query(
+            "UPDATE instances SET task_state = $3, updated_us = $4 \
+             WHERE id = $1 AND COALESCE(task_state, '') = $2",
+        )
+        .bind(id.to_string())
+        .bind(from.map_or("", TaskState::as_str))
+        .bind(to.map(TaskState::as_str))
+        .bind(now_us)
+        .execute(&self.writes)
+        .await
+        .map_err(db("change task"))?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        let now = self.instance(&id.to_string()).await?.task;
+        Err(conflict("server", id, format!("is {}", now.map_or("idle", TaskState::as_str))))
+    }
+
+    /// Why it is in error, or that it is not any more.
+    pub async fn set_instance_failure(&self, id: InstanceId, failure: Option<&Failure>, now_us: i64) -> Result<()> {
+        let failure = failure.map(|failure| json("server", id, "failure", failure)).transpose()?;
+        let done = sqlx::query("UPDATE instances SET failure = $2, updated_us = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(failure)
+            .bind(now_us)
+            .execute(&self.writes)
+            .await
+            .map_err(db("set server's failure"))?;
+        if done.rows_affected() == 0 { Err(not_found("server", id)) } else { Ok(()) }
+    }
+
+    /// The instance and its claims; refused while a migration of it is unfinished.
+    pub async fn delete_instance(&self, id: InstanceId) -> Result<()> {
+        let done = sqlx::query(
+            "DELETE FROM instances WHERE id = $1 AND NOT EXISTS \
+             (SELECT 1 FROM migrations WHERE migrations.instance = $1 AND finished_us IS NULL)",
+        )
+        .bind(id.to_string())
+        .execute(&self.writes)
+        .await
+        .map_err(db("delete server"))?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        self.instance(&id.to_string()).await?;
+        Err(conflict("server", id, "is migrating: cancel that first"))
+    }
+}

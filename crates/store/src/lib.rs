@@ -1,0 +1,34 @@
+//! What the controller remembers, in SQL: SQLite (one file, the default) or PostgreSQL (several controllers).
+//!
+//! Ground rules:
+//! - the same statements for both engines: `$1` placeholders, TEXT, BIGINT; every one is tested on both;
+//! - what must hold together is one transaction here, never two calls of the caller: a migration and its claim, the end
+//!   of a migration and the instance's host, a join token and its use;
+//! - a change that depends on what was read is a compare-and-set (`generation`, `epoch`, `used_us IS NULL`);
+//! - a list is a page: at most [`PAGE_MAX`] rows after a marker, in the order of ids (UUIDv7: of creation);
+//! - time and ids come from the caller.
+mod api_token;
+mod claim;
+mod error;
+mod flavor;
+mod host;
+mod image;
+mod instance;
+mod join_token;
+mod migration;
+mod open;
+mod page;
+mod record;
+mod schema;
+
+pub use api_token::{ApiToken, TokenRole};
+pub use claim::{HostLoad, Room};
+pub use error::{Result, StoreError};
+pub use flavor::FlavorRow;
+pub use host::{HostRow, HostState};
+pub use image::{ImageDisk, ImageRow};
+pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
+pub use join_token::NewJoinToken;
+pub use migration::{MigrationNews, MigrationRow, NewMigration};
+pub use open::{Engine, Store};
+pub use page::{PAGE_MAX, Page, PageAsk};

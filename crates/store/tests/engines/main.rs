@@ -1,0 +1,69 @@
+//! Every statement on both engines: the same cases, each on an empty database of its own.
+mod books;
+mod fixture;
+mod migrations;
+mod postgres;
+mod schema;
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+};
+
+use fixture::Database;
+use postgres::Postgres;
+
+type Case = fn(Database) -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! cases {
+    ($($module:ident :: $name:ident),+ $(,)?) => {
+        [$((concat!(stringify!($module), "_", stringify!($name)), (|database| Box::pin($module::$name(database))) as Case)),+]
+    };
+}
+
+const CASES: [(&str, Case); 18] = cases![
+    schema::is_applied_once_by_two_that_start_at_once,
+    schema::of_a_newer_version_is_left_alone,
+    schema::a_bad_value_is_named,
+    schema::foreign_keys_hold_on_every_connection,
+    books::flavors,
+    books::images,
+    books::hosts,
+    books::a_join_token_is_used_once,
+    books::api_tokens,
+    books::pages,
+    books::instances,
+    books::tasks_exclude_each_other,
+    books::the_owner_at_the_higher_epoch_is_believed,
+    books::the_last_room_is_given_once,
+    migrations::one_migration_of_an_instance_at_a_time,
+    migrations::a_refusal_writes_nothing,
+    migrations::a_step_is_taken_once,
+    migrations::the_end_settles_claims_and_host,
+];
+
+/// All of them, also after one that failed: the difference between two engines is in the list.
+fn run_all(mut database: impl FnMut(&str) -> Database) {
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        let database = database(name);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if catch_unwind(AssertUnwindSafe(|| runtime.block_on(case(database)))).is_err() {
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "failed: {failed:?}");
+}
+
+#[test]
+fn sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    run_all(|name| Database::at(format!("sqlite:{}", dir.path().join(name).with_extension("db").display())));
+}
+
+#[test]
+fn postgres() {
+    let server = Postgres::start();
+    run_all(|name| Database::at(server.database(name)));
+}
