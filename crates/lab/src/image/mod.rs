@@ -34,7 +34,7 @@ pub const ROOT_CONTENT_BYTES_MIN: u64 = 1 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("{variable} is not set; hint: run through ./x, which sets it")]
+    #[error("{variable} is not set; hint: run through ./x, or first eval \"$(./x env)\"")]
     NotSet { variable: &'static str },
     #[error("{what} is missing at {path}; hint: run ./x deps, then ./x build")]
     Missing { what: &'static str, path: PathBuf },
