@@ -1,0 +1,217 @@
+//! Servers: made, listed, started, stopped, deleted. The reconciler brings what is wanted to the agents.
+
+use std::collections::{HashMap, HashSet};
+
+use axum::{Json, extract::State, http::StatusCode};
+use uuid::Uuid;
+use whimbrel_api::{
+    native::{NewServer, Page, Server},
+    problem::Problem,
+};
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    host::HostFacts,
+    id::{FlavorId, HostName, ImageId, InstanceId},
+    instance::InstanceSpec,
+    precheck::Placement,
+    schedule::{self, Candidate, Wanted},
+};
+use whimbrel_store::{Desired, HostLoad, HostState, InstanceRow, NewInstance, PageAsk, Room, StoreError, TaskState};
+
+use super::{check_name, flavors, images};
+use crate::{
+    answer::{Answer, ApiError, failure_of},
+    app::{App, Shared, names_ask, unknown},
+    auth::{Member, Reader},
+    books::{Books, usable, virtual_bytes},
+    extract::{At, Body, PageOf},
+    server_view, spec,
+};
+
+#[utoipa::path(post, path = "/v1/servers", request_body = NewServer,
+    responses((status = 202, body = Server), (status = "default", body = Problem)))]
+pub(super) async fn create(
+    _: Member,
+    State(app): State<Shared>,
+    Body(new): Body<NewServer>,
+) -> Answer<(StatusCode, Json<Server>)> {
+    check_name("server", &new.name)?;
+    images::check_command_line(new.os_command_line.as_deref())?;
+    let flavor = flavors::find(&app, &new.flavor).await?;
+    let image = images::find(&app, &new.image).await?;
+    let hosts = app.all_hosts().await?;
+    let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
+    let taken = taken_macs(&app).await?;
+    let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    let candidates = match &new.host {
+        Some(name) => {
+            let host = app.host(name).await?;
+            let books = app.books(&host).await??;
+            vec![(host.name, books)]
+        }
+        None => {
+            let mut candidates = Vec::new();
+            for host in hosts {
+                if let Ok(books) = app.books(&host).await? {
+                    candidates.push((host.name, books));
+                }
+            }
+            candidates
+        }
+    };
+    let created = place(&app, &spec, (flavor.id, image.id), &candidates).await?;
+    app.servers_changed.notify_one();
+    let row = find(&app, &created.to_string()).await?;
+    Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))
+}
+
+/// Takes the best host whose room is still free when its turn comes.
+async fn place(
+    app: &App,
+    spec: &InstanceSpec,
+    (flavor, image): (FlavorId, ImageId),
+    candidates: &[(HostName, Books)],
+) -> Answer<InstanceId> {
+    let mut facts = Vec::new();
+    for (name, books) in candidates {
+        facts.push(books.with(&app.store.host_load(name).await?));
+    }
+    let wanted = Wanted { instance: spec, allocated_bytes: 0, source: None, disk_over_commit: false };
+    let offered: Vec<Candidate<'_>> = facts.iter().map(|host| Candidate { host, retained_bytes: 0 }).collect();
+    let ranking = schedule::rank(&wanted, &offered);
+    let mut refused: Vec<Failure> = ranking.why_not.into_iter().flat_map(|host| host.reasons).collect();
+    for host in ranking.fit {
+        let Some((_, books)) = candidates.iter().find(|(candidate, _)| *candidate == host) else { continue };
+        let missing_base_bytes = placement(spec, &books.with(&HostLoad::default())).missing_base_bytes();
+        let room = Room { ram_mb: spec.ram_mb, disk_bytes: virtual_bytes(spec).saturating_add(missing_base_bytes) };
+        let new = NewInstance { spec: spec.clone(), flavor, image, host, room, created_us: App::now_us() };
+        let admit = |load: &HostLoad| match placement(spec, &books.with(load)).check() {
+            reasons if reasons.is_empty() => Ok(()),
+            reasons => Err(reasons),
+        };
+        match app.store.create_instance(&new, admit).await {
+            Ok(()) => return Ok(spec.id),
+            Err(StoreError::Refused { reasons }) => refused.extend(reasons),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if refused.is_empty() {
+        refused.push(
+            Failure::new(FailureCode::NoHost, "no host is up")
+                .hint("start `whimbrel agent` on a host; see `whimbrel host list`"),
+        );
+    }
+    Err(ApiError::of_reasons(&format!("no host for server '{}'", spec.name), refused))
+}
+
+fn placement<'a>(spec: &'a InstanceSpec, target: &'a HostFacts) -> Placement<'a> {
+    Placement { instance: spec, allocated_bytes: 0, retained_bytes: 0, source: None, target, disk_over_commit: false }
+}
+
+async fn taken_macs(app: &App) -> Answer<HashSet<String>> {
+    let mut taken = HashSet::new();
+    let mut ask = PageAsk::default();
+    loop {
+        let page = app.store.list_instances(None, &ask).await?;
+        taken.extend(page.items.into_iter().flat_map(|instance| instance.spec.nics).map(|nic| nic.mac));
+        ask.marker = page.next;
+        if ask.marker.is_none() {
+            return Ok(taken);
+        }
+    }
+}
+
+#[utoipa::path(get, path = "/v1/servers", params(("limit" = Option<u32>, Query), ("marker" = Option<String>, Query)),
+    responses((status = 200, body = Page<Server>), (status = "default", body = Problem)))]
+pub(super) async fn list(_: Reader, State(app): State<Shared>, PageOf(ask): PageOf) -> Answer<Json<Page<Server>>> {
+    let rows = app.store.list_instances(None, &ask).await?;
+    let states: HashMap<HostName, HostState> =
+        app.all_hosts().await?.into_iter().map(|host| (host.name, host.state)).collect();
+    let mut items = Vec::new();
+    for row in rows.items {
+        let state = states.get(&row.host).copied().unwrap_or(HostState::Down);
+        items.push(server_view::view(&app, row, state).await?);
+    }
+    Ok(Json(Page { items, next: rows.next }))
+}
+
+#[utoipa::path(get, path = "/v1/servers/{server}", params(("server" = String, Path, description = "id or name")),
+    responses((status = 200, body = Server), (status = "default", body = Problem)))]
+pub(super) async fn show(_: Reader, State(app): State<Shared>, At(server): At<String>) -> Answer<Json<Server>> {
+    let row = find(&app, &server).await?;
+    Ok(Json(one_view(&app, row).await?))
+}
+
+#[utoipa::path(delete, path = "/v1/servers/{server}", params(("server" = String, Path, description = "id or name")),
+    responses((status = 202, description = "it goes as soon as its hosts have let go of it"), (status = "default", body = Problem)))]
+pub(super) async fn delete(_: Member, State(app): State<Shared>, At(server): At<String>) -> Answer<StatusCode> {
+    let row = find(&app, &server).await?;
+    begin(&app, &row, TaskState::Deleting).await?;
+    app.servers_changed.notify_one();
+    Ok(StatusCode::ACCEPTED)
+}
+
+#[utoipa::path(post, path = "/v1/servers/{server}/start", params(("server" = String, Path, description = "id or name")),
+    responses((status = 202, body = Server), (status = "default", body = Problem)))]
+pub(super) async fn start(
+    _: Member,
+    State(app): State<Shared>,
+    At(server): At<String>,
+) -> Answer<(StatusCode, Json<Server>)> {
+    want(&app, &server, Desired::Running, TaskState::Starting).await
+}
+
+#[utoipa::path(post, path = "/v1/servers/{server}/stop", params(("server" = String, Path, description = "id or name")),
+    responses((status = 202, body = Server), (status = "default", body = Problem)))]
+pub(super) async fn stop(
+    _: Member,
+    State(app): State<Shared>,
+    At(server): At<String>,
+) -> Answer<(StatusCode, Json<Server>)> {
+    want(&app, &server, Desired::Stopped, TaskState::Stopping).await
+}
+
+async fn want(app: &Shared, server: &str, desired: Desired, task: TaskState) -> Answer<(StatusCode, Json<Server>)> {
+    let row = find(app, server).await?;
+    begin(app, &row, task).await?;
+    app.store.set_instance_failure(row.id, None, App::now_us()).await?;
+    app.store.set_desired(row.id, desired, App::now_us()).await?;
+    app.servers_changed.notify_one();
+    let row = find(app, &row.id.to_string()).await?;
+    Ok((StatusCode::ACCEPTED, Json(one_view(app, row).await?)))
+}
+
+/// The newest wish rules, but for a move or a deletion that is under way.
+async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
+    match row.task {
+        Some(TaskState::Migrating) => {
+            let detail = format!("server '{}' is migrating", row.name);
+            Err(Failure::new(FailureCode::Conflict, detail)
+                .hint("wait for the migration's end, or cancel it: whimbrel migration list")
+                .into())
+        }
+        Some(TaskState::Deleting) if task != TaskState::Deleting => {
+            let detail = format!("server '{}' is being deleted", row.name);
+            Err(Failure::new(FailureCode::Conflict, detail).hint("make a new server").into())
+        }
+        Some(now) if now == task => Ok(()),
+        Some(TaskState::Building | TaskState::Starting | TaskState::Stopping | TaskState::Deleting) | None => {
+            Ok(app.store.change_task(row.id, row.task, Some(task), App::now_us()).await?)
+        }
+    }
+}
+
+pub(super) async fn find(app: &App, id_or_name: &str) -> Result<InstanceRow, Failure> {
+    match app.store.instance(id_or_name).await {
+        Err(StoreError::NotFound { .. }) => {
+            let known = app.store.list_instances(None, &names_ask()).await.map(|page| page.items).unwrap_or_default();
+            Err(unknown("server", id_or_name, known.into_iter().map(|server| server.name).collect()))
+        }
+        other => other.map_err(failure_of),
+    }
+}
+
+async fn one_view(app: &App, row: InstanceRow) -> Answer<Server> {
+    let state = app.store.host(&row.host).await.map_or(HostState::Down, |host| host.state);
+    Ok(server_view::view(app, row, state).await?)
+}

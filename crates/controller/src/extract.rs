@@ -1,0 +1,64 @@
+//! axum's extractors with problem JSON for what they refuse.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
+    http::request::Parts,
+};
+use serde::de::DeserializeOwned;
+use whimbrel_core::failure::{Failure, FailureCode};
+use whimbrel_store::PageAsk;
+
+use crate::{
+    answer::{Answer, ApiError},
+    app::Shared,
+};
+
+/// A JSON body.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, app: &Shared) -> Answer<Self> {
+        let parsed = axum::Json::<T>::from_request(request, app).await;
+        let axum::Json(body) = parsed.map_err(|rejection: JsonRejection| {
+            Failure::new(FailureCode::BadRequest, rejection.body_text()).hint("see GET /v1/openapi.json for the fields")
+        })?;
+        Ok(Body(body))
+    }
+}
+
+/// Path parameters.
+pub struct At<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for At<T> {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Answer<Self> {
+        let parsed = axum::extract::Path::<T>::from_request_parts(parts, app).await;
+        let axum::extract::Path(at) = parsed.map_err(|rejection| {
+            Failure::new(FailureCode::BadRequest, format!("{}: {}", parts.uri.path(), rejection.body_text()))
+        })?;
+        Ok(At(at))
+    }
+}
+
+/// `?limit=&marker=`
+pub struct PageOf(pub PageAsk);
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    limit: Option<u32>,
+    marker: Option<String>,
+}
+
+impl FromRequestParts<Shared> for PageOf {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Answer<Self> {
+        let parsed = axum::extract::Query::<PageQuery>::from_request_parts(parts, app).await;
+        let axum::extract::Query(query) = parsed.map_err(|rejection| {
+            Failure::new(FailureCode::BadRequest, rejection.body_text())
+                .hint(format!("lists take ?limit= (1 to {}) and ?marker=", whimbrel_store::PAGE_MAX))
+        })?;
+        Ok(PageOf(PageAsk { limit: query.limit, marker: query.marker }))
+    }
+}

@@ -1,0 +1,105 @@
+//! Begins a move, and asks for its end.
+
+use uuid::Uuid;
+use whimbrel_api::native::NewMigration;
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    id::MigrationId,
+    migration::{Note, coordinator::Event},
+    precheck::Placement,
+};
+use whimbrel_daemon::pki::Secret;
+use whimbrel_store::{InstanceRow, MigrationRow, Room, StoreError};
+
+use super::{drive, plan};
+use crate::{
+    answer::{Answer, ApiError},
+    app::{App, Shared},
+    books::virtual_bytes,
+};
+
+/// Between reading a migration and advancing it, its driver may have advanced it.
+const CANCEL_TRIES: u32 = 20;
+
+pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration) -> Answer<MigrationRow> {
+    let planned = plan::planned(app, row, new).await?;
+    let refused = format!("server '{}' cannot be moved", row.name);
+    if !planned.plan.reasons.is_empty() {
+        return Err(ApiError::of_reasons(&refused, planned.plan.reasons));
+    }
+    let Some(offer) = &planned.target else {
+        return Err(Failure::new(FailureCode::NoHost, refused).hint("see `whimbrel move --plan`").into());
+    };
+    let target = &offer.facts;
+    let missing_base_bytes = Placement {
+        instance: &row.spec,
+        allocated_bytes: 0,
+        retained_bytes: 0,
+        source: None,
+        target,
+        disk_over_commit: false,
+    }
+    .missing_base_bytes();
+    let migration = whimbrel_store::NewMigration {
+        id: MigrationId(Uuid::now_v7()),
+        instance: row.id,
+        source: row.host.clone(),
+        target: target.name.clone(),
+        epoch: row.epoch.next(),
+        options: serde_json::to_value(&new.options)
+            .map_err(|error| Failure::new(FailureCode::BadRequest, format!("the options cannot be stored: {error}")))?,
+        credential: Secret::generate()?.reveal(),
+        room: Room { ram_mb: row.spec.ram_mb, disk_bytes: virtual_bytes(&row.spec).saturating_add(missing_base_bytes) },
+        created_us: App::now_us(),
+    };
+    let admit =
+        |load: &whimbrel_store::HostLoad| plan::admit(row, &planned.source, planned.facts.as_ref(), offer, load);
+    match app.store.create_migration(&migration, admit).await {
+        Ok(()) => {}
+        Err(StoreError::Refused { reasons }) => return Err(ApiError::of_reasons(&refused, reasons)),
+        Err(error) => return Err(error.into()),
+    }
+    let stored = app.store.migration(migration.id).await?;
+    tracing::info!(migration = %stored.id, server = row.name, source = %stored.source, target = %stored.target, "migration");
+    drive(app, stored.clone());
+    Ok(stored)
+}
+
+/// Stores that the move is to end; its driver, here or at another controller, carries it out.
+pub async fn cancel(app: &Shared, id: MigrationId) -> Answer<MigrationRow> {
+    for _ in 0..CANCEL_TRIES {
+        let row = app.store.migration(id).await?;
+        let step = row.phase.step(&Event::Cancel);
+        match step.note {
+            Note::TooLate => return Err(too_late(&row).into()),
+            Note::AlreadySo => return Ok(row),
+            Note::Moved | Note::Told | Note::Stale | Note::Refused | Note::Waiting | Note::Contradiction => {}
+        }
+        match app.store.advance_migration(id, row.generation, &step.next, App::now_us()).await {
+            Ok(_) => {
+                tracing::info!(migration = %id, "cancel was asked for");
+                let row = app.store.migration(id).await?;
+                drive(app, row.clone());
+                if let Some(driven) = app.drivers.of(id) {
+                    driven.nudge.notify_one();
+                }
+                return Ok(row);
+            }
+            Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::new(FailureCode::Conflict, format!("migration {id} moves on too fast to be cancelled now"))
+        .hint("try again")
+        .into())
+}
+
+fn too_late(row: &MigrationRow) -> Failure {
+    let detail = format!(
+        "migration {} of server '{}' cannot be cancelled: it is {}",
+        row.id,
+        row.instance_name,
+        if row.phase.is_end() { "over" } else { "past the point of no return" }
+    );
+    Failure::new(FailureCode::Conflict, detail).hint("see `whimbrel migration show`; move the server back if need be")
+}
