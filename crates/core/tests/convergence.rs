@@ -138,6 +138,12 @@ fn ram_starts_only_when_the_disks_are_nearly_done() {
 }
 
 #[test]
+fn it_never_switches_before_ram_was_started() {
+    let run = run(Guest { ram_bytes: MB, disk_bytes: MB, ..QUIET }, Limits::default());
+    assert!(switched(&run) && run.ram_started_at_ms.is_some(), "{run:?}");
+}
+
+#[test]
 fn a_writer_above_the_link_is_slowed_down_one_rung_at_a_time() {
     let guest = Guest { link_bps: 50 * MB, write_bps: 60 * MB, ram_dirty_bps: MB, ..QUIET };
     let run = run(guest, Limits::default());
