@@ -1,0 +1,124 @@
+//! Measures a move on the source: phases, downtime, progress, and what the receipt is made of.
+//!
+//! Ground rules: monotonic clock only; the downtime is the source's share (stop to COMMIT sent) plus the target's (COMMIT
+//! received to running) plus half a round trip between them, so that no two clocks are compared.
+
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use super::link::TargetReceipt;
+
+/// The phases of the road in the order in which they come; keys of a receipt's `phases_ms`.
+pub const PHASES: [&str; 9] =
+    ["prepare", "arm", "round_0", "rounds", "ram", "last_round", "state", "commit", "hand_over"];
+
+#[derive(Debug)]
+pub struct Meter {
+    pub started: Instant,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Begin of each phase that was reached.
+    marks: Vec<(&'static str, Instant)>,
+    stopped: Option<Instant>,
+    committed: Option<Instant>,
+    running: Option<Instant>,
+    target: Option<TargetReceipt>,
+    round_trip: Duration,
+}
+
+impl Meter {
+    pub fn start() -> Self {
+        Meter { started: Instant::now(), inner: Mutex::default() }
+    }
+
+    /// The phase begins now; the one before ends.
+    pub fn begin(&self, phase: &'static str) {
+        debug_assert!(PHASES.contains(&phase), "{phase} is no phase of the road");
+        let mut inner = self.lock();
+        if inner.marks.iter().all(|(name, _)| *name != phase) {
+            inner.marks.push((phase, Instant::now()));
+        }
+    }
+
+    pub fn guest_stops(&self) {
+        self.lock().stopped = Some(Instant::now());
+    }
+
+    pub fn commit_sent(&self) {
+        self.lock().committed.get_or_insert(Instant::now());
+    }
+
+    pub fn guest_runs_on_target(&self) {
+        self.lock().running.get_or_insert(Instant::now());
+    }
+
+    pub fn round_trip(&self, took: Duration) {
+        self.lock().round_trip = took;
+    }
+
+    pub fn target_says(&self, receipt: TargetReceipt) {
+        self.lock().target = Some(receipt);
+    }
+
+    pub fn target(&self) -> Option<TargetReceipt> {
+        self.lock().target.clone()
+    }
+
+    pub fn total_ms(&self) -> u64 {
+        let end = self.lock().running.unwrap_or_else(Instant::now);
+        (end - self.started).as_millis() as u64
+    }
+
+    pub fn downtime_ms(&self) -> f64 {
+        let inner = self.lock();
+        let Some(stopped) = inner.stopped else { return 0.0 };
+        let until_commit = inner.committed.unwrap_or_else(Instant::now) - stopped;
+        let on_target = inner.target.as_ref().map_or(0.0, |target| target.commit_to_running_ms);
+        ms(until_commit) + ms(inner.round_trip) / 2.0 + on_target
+    }
+
+    /// How long the guest is stopped so far, if it is.
+    pub fn stopped_for(&self) -> Option<Duration> {
+        self.lock().stopped.map(|stopped| stopped.elapsed())
+    }
+
+    /// From round 0 to the guest's stop.
+    pub fn copied_for(&self) -> Duration {
+        let inner = self.lock();
+        let begun = inner.marks.iter().find(|(name, _)| *name == "round_0").map(|(_, at)| *at);
+        match (begun, inner.stopped) {
+            (Some(begun), Some(stopped)) => stopped.saturating_duration_since(begun),
+            (Some(_), None) | (None, _) => Duration::ZERO,
+        }
+    }
+
+    pub fn phases_ms(&self) -> BTreeMap<String, f64> {
+        let inner = self.lock();
+        let end = inner.running.unwrap_or_else(Instant::now);
+        let ends = inner.marks.iter().skip(1).map(|(_, at)| *at).chain([end]);
+        let mut phases: BTreeMap<String, f64> = inner
+            .marks
+            .iter()
+            .zip(ends)
+            .map(|((name, begin), end)| ((*name).to_owned(), ms(end.saturating_duration_since(*begin))))
+            .collect();
+        for (name, took) in inner.target.iter().flat_map(|target| &target.phases_ms) {
+            phases.insert(format!("target_{name}"), *took);
+        }
+        phases
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+pub fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

@@ -1,0 +1,398 @@
+//! The source's half of a migration: one task that steps the machine of `core::migration::source`, and executors.
+//!
+//! ```text
+//! asks (HTTP) ─┐
+//! words (link) ┼─▶ event ─▶ step ─▶ journal (if it asks) ─▶ effects ─▶ executors ─▶ event …
+//! executors  ──┘
+//! ```
+//!
+//! Ground rules: only this task changes the phase; nothing is done before what it rests on is journaled; an executor ends
+//! in the event that the machine waits for, or in `Failed`; the same effect is not begun twice at once.
+
+pub mod arm;
+mod connect;
+pub mod copy;
+mod progress;
+mod ram;
+mod receipt;
+mod retire;
+pub use self::undo::announce;
+pub mod road;
+mod stream;
+mod switch;
+mod undo;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use whimbrel_api::agent::{MigrationReport, Role, SendAsk, SidePhase, Verification};
+use whimbrel_core::{
+    failure::Failure,
+    instance::InstanceSpec,
+    migration::{
+        journal::{Role as JournalRole, SourceRecord},
+        message::{Report, ToTarget},
+        source::{Effect, Event, Phase},
+    },
+    receipt::Receipt,
+};
+
+use self::road::{Cpu, Facts, Road};
+use super::{
+    journal::{Journal, SourceEntry, SourcePayload},
+    meter::Meter,
+};
+use crate::{context::Context, instances::Instance};
+
+const EVENTS_MAX: usize = 64;
+const TICK: Duration = Duration::from_secs(1);
+/// The speed of the guest before the move is taken over this long.
+pub const BEFORE: Duration = Duration::from_secs(8);
+
+/// A handle on the task of one outgoing migration.
+pub struct Source {
+    events: mpsc::Sender<Event>,
+    asks: mpsc::Sender<(Event, oneshot::Sender<()>)>,
+    road: Arc<Road>,
+    state: watch::Receiver<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    phase: Phase,
+    receipt: Option<Receipt>,
+    verification: Verification,
+    verification_failure: Option<String>,
+}
+
+impl Source {
+    /// Begins in `phase` (`Idle`, or what the journal had) with `first`.
+    pub fn start(
+        context: Arc<Context>,
+        journal: Journal,
+        instance: Arc<Instance>,
+        payload: SourcePayload,
+        phase: Phase,
+        first: Event,
+    ) -> Arc<Source> {
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let (asks, asked) = mpsc::channel(EVENTS_MAX);
+        let road = Arc::new(new_road(context, instance, &payload, events.clone()));
+        let verification = Verification::None;
+        let (publish, state) =
+            watch::channel(State { phase, receipt: payload.receipt, verification, verification_failure: None });
+        let driver = Driver { road: road.clone(), journal, publish, busy: Arc::default(), inbox, asked };
+        tokio::spawn(driver.run(first));
+        Arc::new(Source { events, asks, road, state })
+    }
+
+    /// Steps the machine with `event` and returns when that is done.
+    pub async fn ask(&self, event: Event) -> MigrationReport {
+        let (done, wait) = oneshot::channel();
+        if self.asks.send((event, done)).await.is_ok() {
+            let _ = wait.await;
+        }
+        self.report()
+    }
+
+    pub async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.state.borrow().phase.is_end()
+    }
+
+    pub fn report(&self) -> MigrationReport {
+        let state = self.state.borrow().clone();
+        let progress = progress::look(&self.road);
+        let (step, mode) = self.road.with_facts(|facts| (facts.step.clone(), facts.mode));
+        MigrationReport {
+            migration: self.road.ask.migration,
+            instance: self.road.ask.instance,
+            epoch: self.road.ask.epoch,
+            role: Role::Source,
+            phase: side_phase(&state.phase),
+            failure: failure_of(&state.phase),
+            state: Report::Source(state.phase),
+            mode,
+            step,
+            progress: Some(progress),
+            receipt: state.receipt,
+            verification: state.verification,
+            verification_failure: state.verification_failure,
+        }
+    }
+}
+
+fn new_road(
+    context: Arc<Context>,
+    instance: Arc<Instance>,
+    payload: &SourcePayload,
+    events: mpsc::Sender<Event>,
+) -> Road {
+    Road {
+        context,
+        ask: payload.ask.clone(),
+        running_before: payload.running_before,
+        instance,
+        events,
+        meter: Meter::start(),
+        link: tokio::sync::Mutex::default(),
+        replies: tokio::sync::Mutex::default(),
+        copy: tokio::sync::Mutex::default(),
+        cancel: tokio_util::sync::CancellationToken::new(),
+        facts: Mutex::new(Facts::default()),
+        ram: Arc::default(),
+        written_at_start: 0.into(),
+        written_at_stop: 0.into(),
+    }
+}
+
+pub fn side_phase(phase: &Phase) -> SidePhase {
+    match phase {
+        Phase::Idle | Phase::Preparing | Phase::Copying => SidePhase::Copying,
+        Phase::Switching(_) => SidePhase::Switching,
+        Phase::Committed => SidePhase::Committed,
+        Phase::HandedOver { .. } => SidePhase::Completed,
+        Phase::Aborting { .. } => SidePhase::Aborting,
+        Phase::Aborted { .. } => SidePhase::Aborted,
+        Phase::Reowned { .. } => SidePhase::Reowned,
+    }
+}
+
+pub fn failure_of(phase: &Phase) -> Option<Failure> {
+    match phase {
+        Phase::Aborting { failure } | Phase::Aborted { failure } | Phase::Reowned { failure, .. } => {
+            Some(failure.clone())
+        }
+        Phase::Idle
+        | Phase::Preparing
+        | Phase::Copying
+        | Phase::Switching(_)
+        | Phase::Committed
+        | Phase::HandedOver { .. } => None,
+    }
+}
+
+struct Driver {
+    road: Arc<Road>,
+    journal: Journal,
+    publish: watch::Sender<State>,
+    /// Effects whose executors are at work.
+    busy: Arc<Mutex<BTreeSet<Effect>>>,
+    inbox: mpsc::Receiver<Event>,
+    asked: mpsc::Receiver<(Event, oneshot::Sender<()>)>,
+}
+
+impl Driver {
+    async fn run(mut self, first: Event) {
+        note_before(&self.road);
+        self.step(&first).await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(event) = self.inbox.recv() => self.step(&event).await,
+                Some((event, done)) = self.asked.recv() => {
+                    self.step(&event).await;
+                    let _ = done.send(());
+                }
+                _ = tick.tick() => self.step(&Event::Tick).await,
+                else => return,
+            }
+        }
+    }
+
+    async fn step(&mut self, event: &Event) {
+        let phase = self.publish.borrow().phase.clone();
+        let step = phase.step(event);
+        tracing::debug!(migration = %self.road.ask.migration, ?event, ?step, "source step");
+        if step.persist
+            && let Err(failure) = self.persist(&step.next).await
+        {
+            tracing::error!(migration = %self.road.ask.migration, %failure, "the journal refuses; the step is not taken");
+            // The guest must not stay stopped because a disk is full: before COMMIT this aborts.
+            let _ = self.road.events.try_send(Event::Failed { failure });
+            return;
+        }
+        if matches!(step.next, Phase::HandedOver { .. }) {
+            self.road.meter.guest_runs_on_target();
+        }
+        self.publish.send_modify(|state| state.phase = step.next);
+        for effect in step.effects {
+            self.perform(effect);
+        }
+    }
+
+    async fn persist(&self, next: &Phase) -> Result<(), Failure> {
+        let Some(record) = SourceRecord::of(next) else { return Ok(()) };
+        let ask = self.road.ask.clone();
+        let receipt = self.publish.borrow().receipt.clone();
+        let entry = SourceEntry::new(
+            ask.migration,
+            ask.instance,
+            ask.epoch,
+            JournalRole::Source(record),
+            Some(SourcePayload { ask, running_before: self.road.running_before, receipt }),
+        );
+        self.journal.save_source(&entry).await
+    }
+
+    fn perform(&self, effect: Effect) {
+        if effect == Effect::Report {
+            return;
+        }
+        if !self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(effect) {
+            return;
+        }
+        let (road, busy, publish) = (self.road.clone(), self.busy.clone(), self.publish.clone());
+        tokio::spawn(async move {
+            execute(&road, effect, &publish).await;
+            busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&effect);
+        });
+    }
+}
+
+fn note_before(road: &Road) {
+    let cpu = receipt::cpu_now(road);
+    let write_bps = road.instance.write_bps_over(BEFORE);
+    road.with_facts(|facts| {
+        facts.cpu_before = cpu;
+        facts.write_bps_before = write_bps;
+        facts.ram_total_bytes = road.instance.spec().ram_mb << 20;
+    });
+}
+
+async fn execute(road: &Arc<Road>, effect: Effect, publish: &watch::Sender<State>) {
+    let phase = publish.borrow().phase.clone();
+    let done = match effect {
+        Effect::PrepareTarget => Some(prepare_target(road).await.map(|()| None)),
+        Effect::StartCopy => ends_in(road, copy::run(road), Event::CopyConverged).await,
+        Effect::StopGuest => Some(switch::stop_guest(road).await.map(|()| Some(Event::GuestStopped))),
+        Effect::FinishRounds => {
+            unless_cancelled(road, switch::finish_rounds(road)).await.map(|done| done.map(|()| None))
+        }
+        Effect::ContinueMigration => ends_in(road, switch::hand_state(road), Event::RamCompleted).await,
+        Effect::SendCommit => Some(Ok(send_commit(road).await)),
+        // No link, no message: the coordinator's Discard says the same.
+        Effect::SendAbort => Some(Ok(road.say(ToTarget::Abort).await.ok().and(None))),
+        Effect::Undo => Some(Ok(Some(undo_until_done(road, &phase).await))),
+        Effect::Retire => Some(Ok(Some(retire_and_verify(road, publish).await))),
+        Effect::Report => None,
+    };
+    match done {
+        Some(Ok(Some(event))) => drop(road.events.send(event).await),
+        Some(Ok(None)) | None => {}
+        Some(Err(failure)) => {
+            tracing::warn!(migration = %road.ask.migration, ?effect, %failure, "source");
+            drop(road.events.send(Event::Failed { failure }).await);
+        }
+    }
+}
+
+type Ending = Option<Result<Option<Event>, Failure>>;
+
+async fn ends_in(road: &Road, work: impl Future<Output = Result<(), Failure>>, event: Event) -> Ending {
+    unless_cancelled(road, work).await.map(|done| done.map(|()| Some(event)))
+}
+
+/// A cancelled executor tells nothing: the undo that cancelled it does.
+async fn unless_cancelled<T>(road: &Road, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = road.cancel.cancelled() => None,
+        done = work => Some(done),
+    }
+}
+
+async fn prepare_target(road: &Arc<Road>) -> Result<(), Failure> {
+    if road.link.lock().await.is_none() {
+        let begun = std::time::Instant::now();
+        connect::connect(road).await?;
+        tracing::debug!(took_ms = begun.elapsed().as_millis() as u64, "linked");
+    }
+    road.say(ToTarget::Attach).await
+}
+
+async fn send_commit(road: &Arc<Road>) -> Option<Event> {
+    road.meter.begin("hand_over");
+    road.meter.commit_sent();
+    if road.say(ToTarget::Commit).await.is_ok() {
+        return None;
+    }
+    match connect::reconnect(road).await {
+        Ok(()) => drop(road.say(ToTarget::Commit).await),
+        Err(failure) => {
+            tracing::warn!(migration = %road.ask.migration, %failure, "COMMIT cannot be delivered yet; the guest waits, paused");
+        }
+    }
+    None
+}
+
+/// The target refused after COMMIT: the guest is this host's again, at the epoch after the refused one.
+pub async fn reown(context: &Context, instance: &Instance, ask: &SendAsk) -> Result<(), Failure> {
+    let spec = InstanceSpec::clone(&instance.spec());
+    context.instances.adopt(spec, ask.epoch.next(), ask.migration, instance.vm()).await
+}
+
+/// The guest must come back: an undo that fails is tried again for as long as its QEMU lives.
+async fn undo_until_done(road: &Arc<Road>, phase: &Phase) -> Event {
+    const AGAIN: Duration = Duration::from_millis(500);
+    let resume = road.running_before;
+    while let Err(failure) = undo::undo(road, resume).await {
+        tracing::error!(migration = %road.ask.migration, %failure, "the source could not be brought back yet");
+        if road.vm().is_err() {
+            break;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    if matches!(phase, Phase::Reowned { .. })
+        && let Err(failure) = reown(&road.context, &road.instance, &road.ask).await
+    {
+        tracing::error!(migration = %road.ask.migration, %failure, "the epoch taken back is not recorded yet; the journal has it");
+    }
+    road.context.instances.release(road.ask.instance, road.ask.migration).await;
+    Event::UndoFinished
+}
+
+async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> Event {
+    let cpu: Cpu = receipt::cpu_now(road);
+    road.step("moved; the source's copy is put away");
+    road.with_facts(Facts::finished);
+    if publish.borrow().receipt.is_none() {
+        let receipt = receipt::receipt(road, cpu);
+        publish.send_modify(|state| state.receipt = Some(receipt));
+    }
+    if let Err(failure) = retire::retire(road).await {
+        tracing::error!(migration = %road.ask.migration, %failure, "the source's copy could not be put away");
+    }
+    road.context.instances.release(road.ask.instance, road.ask.migration).await;
+    if road.ask.options.verify {
+        publish.send_modify(|state| state.verification = Verification::Running);
+        let (road, publish) = (road.clone(), publish.clone());
+        tokio::spawn(async move { verify_in_background(&road, &publish).await });
+    }
+    Event::RetireFinished
+}
+
+async fn verify_in_background(road: &Arc<Road>, publish: &watch::Sender<State>) {
+    road.step("comparing the moved disks with the frozen source");
+    let verdict = retire::verify(road).await;
+    publish.send_modify(|state| {
+        for report in &verdict.reports {
+            let disks = state.receipt.iter_mut().flat_map(|receipt| &mut receipt.disks);
+            for disk in disks.filter(|disk| disk.name == report.disk) {
+                disk.verified = report.is_equal();
+                disk.digest = report.digest.clone();
+            }
+        }
+        state.verification = verdict.verification;
+        state.verification_failure = verdict.failure;
+    });
+    road.step("done");
+}

@@ -1,0 +1,183 @@
+//! The loop between round 0 and the switchover: what the policy decides, done.
+//!
+//! Ground rules: `core::convergence` decides and `core::estimate` forecasts, this file samples and acts; a look at RAM
+//! costs one query, so the loop looks every `LOOK` and ships a round whenever something is dirty.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use whimbrel_core::{
+    convergence::{Decision, Limits, Policy, Sample, Throttle},
+    failure::Failure,
+};
+
+use super::{
+    copy::{self, ended, qemu_ready},
+    road::{Copy, Road, of_qmp},
+    stream::{self, RamLook},
+};
+use crate::vm::spec::disk_device;
+
+/// Between two looks at RAM when the disks are clean.
+const LOOK: Duration = Duration::from_millis(20);
+/// The pause that is aimed at first; the operator's limit is the last rung.
+const DOWNTIME_MS_WANTED: u64 = 100;
+
+/// Rounds and RAM until the policy says `Switch`.
+pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
+    let options = &road.ask.options;
+    let mut policy = Policy::new(Limits {
+        downtime_ms_max: options.downtime_ms_max.min(DOWNTIME_MS_WANTED),
+        pause_ms_max: options.downtime_ms_max,
+        allow_throttle: options.allow_throttle,
+        deadline_ms: options.deadline_ms,
+    });
+    let mut ram = Ram::default();
+    let mut shipped = Shipped::round_0(road);
+    loop {
+        let sample = sample(road, &mut ram, &shipped).await?;
+        match policy.decide(&sample) {
+            Decision::Switch { forecast_ms } => {
+                tracing::info!(migration = %road.ask.migration, forecast_ms, ?sample, "converged");
+                return Ok(());
+            }
+            Decision::StartRam => {
+                qemu_ready(road).await?;
+                road.meter.begin("ram");
+                road.step("RAM, and the rounds of the disks beside it");
+                let mut copy = road.copy.lock().await;
+                stream::start(road, copy.as_mut().ok_or_else(ended)?).await?;
+                ram.started = Some(Instant::now());
+            }
+            Decision::Throttle(throttle) => slow_down(road, throttle).await?,
+            Decision::GiveUp(failure) => return Err(failure),
+            Decision::NextRound => {}
+        }
+        if sample.dirty_bytes == 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        shipped = next_round(road).await?;
+    }
+}
+
+/// The round that has just ended.
+struct Shipped {
+    bytes: u64,
+    took: Duration,
+    ended: Instant,
+}
+
+impl Shipped {
+    fn round_0(road: &Road) -> Self {
+        let bytes = road.with_facts(|facts| {
+            let snapshot = facts.counters.as_ref().map(|counters| counters.snapshot());
+            snapshot.map_or(0, |snapshot| snapshot.disks.iter().map(|disk| disk.sent_bytes).sum())
+        });
+        let took = road.meter.phases_ms().get("round_0").copied().unwrap_or_default();
+        Shipped { bytes, took: Duration::from_secs_f64(took / 1e3), ended: Instant::now() }
+    }
+}
+
+async fn next_round(road: &Arc<Road>) -> Result<Shipped, Failure> {
+    let begun = Instant::now();
+    let mut copy = road.copy.lock().await;
+    let bytes = copy::round(road, copy.as_mut().ok_or_else(ended)?, false).await?;
+    Ok(Shipped { bytes, took: begun.elapsed(), ended: Instant::now() })
+}
+
+#[derive(Default)]
+struct Ram {
+    started: Option<Instant>,
+    passes: u64,
+    pass_began: Option<Instant>,
+}
+
+async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample, Failure> {
+    let dirty_bytes: u64 = {
+        let copy = road.copy.lock().await;
+        let Copy { armed, .. } = copy.as_ref().ok_or_else(ended)?;
+        armed.dirty_bytes().await.map_err(of_qmp)?.into_iter().sum()
+    };
+    let since_round = shipped.ended.elapsed() + shipped.took;
+    let look = match ram.started {
+        Some(_) => Some(stream::look(road).await?),
+        None => None,
+    };
+    if let Some(look) = &look {
+        stream::check(look)?;
+    }
+    let (ram_remaining_bytes, ram_bps) = match (&look, ram.started) {
+        (Some(look), Some(started)) => (ram.left(look), rate(road.ram.from_qemu.get(), started.elapsed())),
+        _ => (road.instance.spec().ram_mb << 20, 0),
+    };
+    let sample = Sample {
+        elapsed_ms: road.meter.total_ms(),
+        round_ms: shipped.took.as_millis() as u64,
+        round_bytes: shipped.bytes,
+        dirty_bytes,
+        dirty_bps: rate(dirty_bytes, since_round),
+        ram_started: ram.started.is_some(),
+        ram_remaining_bytes,
+        ram_bps,
+    };
+    road.with_facts(|facts| facts.sampled(&sample, look.as_ref()));
+    Ok(sample)
+}
+
+impl Ram {
+    /// What would be left to send if the guest stopped now. Within a pass, QEMU's `remaining` knows nothing of what was
+    /// dirtied since the pass began: that is added from the dirty rate.
+    fn left(&mut self, look: &RamLook) -> u64 {
+        if look.passes > self.passes {
+            self.passes = look.passes;
+            self.pass_began = Some(Instant::now());
+        }
+        if look.passes < 2 {
+            // In the first pass no dirty rate is known yet, and everything may be dirty again.
+            return look.remaining_bytes.max(1 << 30);
+        }
+        let since = self.pass_began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+        look.remaining_bytes + (look.dirty_bps as f64 * since) as u64
+    }
+}
+
+fn rate(bytes: u64, over: Duration) -> u64 {
+    match over.as_secs_f64() {
+        seconds if seconds > 0.001 => (bytes as f64 / seconds) as u64,
+        _ => 0,
+    }
+}
+
+async fn slow_down(road: &Road, throttle: Throttle) -> Result<(), Failure> {
+    let qmp = road.qmp()?;
+    match throttle {
+        Throttle::DiskWrite { bps_max } => {
+            road.step(format!("the guest's disk writes are held to {bps_max} B/s"));
+            limit_writes(road, bps_max).await
+        }
+        Throttle::Cpu { percent } if road.ask.options.allow_auto_converge => {
+            road.step(format!("the guest's CPUs are slowed down by {percent} %"));
+            let parameters = json!({"cpu-throttle-initial": percent, "cpu-throttle-increment": percent});
+            qmp.execute("migrate-set-parameters", parameters).await.map(drop).map_err(of_qmp)
+        }
+        Throttle::Cpu { .. } => Ok(()),
+        Throttle::Pause { downtime_ms_max } => {
+            road.step(format!("a pause of up to {downtime_ms_max} ms is accepted"));
+            Ok(())
+        }
+    }
+}
+
+/// On each disk alike; 0 takes the limit away.
+pub async fn limit_writes(road: &Road, bps_max: u64) -> Result<(), Failure> {
+    let qmp = road.qmp()?;
+    for disk in &road.instance.spec().disks {
+        let limit = json!({"id": disk_device(&disk.name), "bps": 0, "bps_rd": 0, "bps_wr": bps_max,
+                           "iops": 0, "iops_rd": 0, "iops_wr": 0});
+        qmp.execute("block_set_io_throttle", limit).await.map_err(of_qmp)?;
+    }
+    Ok(())
+}

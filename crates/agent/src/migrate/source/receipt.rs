@@ -1,0 +1,71 @@
+//! Puts the receipt of a finished move together.
+
+use std::sync::atomic::Ordering;
+
+use whimbrel_core::{
+    disk::CopyMode,
+    receipt::{CpuSeconds, DiskReceipt, RamReceipt, Receipt},
+};
+
+use super::road::{Cpu, Road};
+use crate::cpu;
+
+/// Rates below this are noise: no ratio is made of them.
+const WRITE_BPS_MIN: u64 = 64 << 10;
+
+/// Where CPU time stands now; taken when the move begins and once more for the receipt.
+pub fn cpu_now(road: &Road) -> Cpu {
+    let pid = road.instance.vm().map(|vm| vm.pid());
+    Cpu {
+        agent_s: cpu::self_seconds(),
+        qemu_s: pid.and_then(cpu::seconds_of).unwrap_or_default(),
+        qemu_idle_rate: road.instance.cpu_rate(),
+    }
+}
+
+/// Called once the guest runs on the target; `now` was read before the source's QEMU ended.
+pub fn receipt(road: &Road, now: Cpu) -> Receipt {
+    let target = road.meter.target().unwrap_or_default();
+    let downtime_ms = road.meter.downtime_ms();
+    road.with_facts(|facts| {
+        let elapsed_s = road.meter.total_ms() as f64 / 1e3;
+        let before = facts.cpu_before;
+        let qemu_s = (now.qemu_s - before.qemu_s - before.qemu_idle_rate * elapsed_s).max(0.0);
+        let counted = facts.counters.as_ref().map(|counters| counters.snapshot().disks).unwrap_or_default();
+        let disks = facts.disks.iter().zip(counted).map(|(disk, counted)| DiskReceipt {
+            name: disk.name.clone(),
+            virtual_bytes: disk.virtual_bytes,
+            allocated_bytes: disk.allocated_bytes,
+            sent_bytes: counted.sent_bytes,
+            zero_bytes: counted.zero_bytes,
+            reused_bytes: counted.reused_bytes,
+            verified: false,
+            digest: String::new(),
+        });
+        Receipt {
+            migration_id: road.ask.migration,
+            server: road.ask.instance,
+            source: road.context.host().clone(),
+            target: road.ask.target.clone(),
+            epoch: road.ask.epoch,
+            mode: facts.mode.unwrap_or(CopyMode::Full),
+            total_ms: road.meter.total_ms(),
+            downtime_ms,
+            phases_ms: road.meter.phases_ms(),
+            disks: disks.collect(),
+            ram: RamReceipt { sent_bytes: facts.ram_sent_bytes, rounds: facts.ram_rounds },
+            wire_bytes: target.wire_bytes,
+            cpu_seconds: CpuSeconds { source: now.agent_s - before.agent_s + qemu_s, target: target.cpu_seconds },
+            guest_write_ratio: write_ratio(road, facts.write_bps_before),
+        }
+    })
+}
+
+/// From round 0 to the stop, over the seconds before the move.
+fn write_ratio(road: &Road, before_bps: u64) -> Option<f64> {
+    let stop = road.written_at_stop.load(Ordering::SeqCst);
+    let bytes = stop.saturating_sub(road.written_at_start.load(Ordering::SeqCst));
+    let took_s = road.meter.copied_for().as_secs_f64();
+    let known = before_bps >= WRITE_BPS_MIN && took_s > 0.0;
+    known.then(|| bytes as f64 / took_s / before_bps as f64)
+}

@@ -1,0 +1,195 @@
+//! The target's files: made as the source offers its disks, written by a storage daemon, sealed after the last round.
+//!
+//! Ground rules: a retained copy is moved into `incoming/` only after the journal says so, and goes back in an undo; the
+//! storage daemon holds the files' locks, so no QEMU here can run on them before it is gone; sealed means: every chunk of
+//! every round was written, sums equal, flushed, daemon gone.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use whimbrel_core::{
+    copy_mode,
+    disk::{CopyMode, DiskSpec},
+    failure::{Failure, FailureCode},
+    instance::InstanceSpec,
+    migration::target::Event,
+};
+use whimbrel_transfer::{
+    NbdPool,
+    extent::CONTEXT_ALLOCATION,
+    receive::{Receiver, TargetDisk},
+    totals::DiskTotals,
+};
+
+use super::road::Road;
+use crate::{
+    migrate::{
+        link::{AcceptedDisk, FromTarget, Offer, OfferedDisk},
+        source::copy::{DISK_CONNECTIONS, of_nbd},
+    },
+    paths::disk_file,
+    storage::{DaemonDisk, StorageDaemon},
+};
+
+const DATA_STREAMS_TIME_MAX: Duration = Duration::from_secs(30);
+const ROUND_WRITTEN_TIME_MAX: Duration = Duration::from_secs(110);
+/// The storage daemon's own end is not waited for in the downtime: its files are released before.
+const DAEMON_QUIT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Makes the files for what is offered and says how each disk shall come.
+pub async fn accept(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
+    check(road, &offer)?;
+    let streams = road.arrivals.data(offer.streams, DATA_STREAMS_TIME_MAX).await?;
+    let retained = take_retained(road, &offer).await?;
+    let mut accepted = Vec::new();
+    let mut spec = road.ask.spec.clone();
+    spec.disks.clear();
+    for disk in &offer.disks {
+        let kept = retained.as_ref().and_then(|kept| kept.disk(&disk.spec.name));
+        let (answer, made) =
+            make(road, disk, kept, offer.source_epoch, retained.as_ref().map(|kept| kept.epoch)).await?;
+        accepted.push(answer);
+        spec.disks.push(made);
+    }
+    serve(road, &spec, streams).await?;
+    road.with_known(|known| {
+        known.mode = accepted.iter().map(|disk| disk.mode).max();
+        known.running = offer.running;
+        known.spec = Some(spec);
+    });
+    super::persist_payload(road).await?;
+    road.step("receiving the disks");
+    road.tell(FromTarget::Accept { disks: accepted }).await
+}
+
+fn check(road: &Road, offer: &Offer) -> Result<(), Failure> {
+    let expected: Vec<_> =
+        road.ask.spec.disks.iter().map(|disk| (&disk.name, disk.virtual_bytes, disk.format)).collect();
+    let offered: Vec<_> =
+        offer.disks.iter().map(|disk| (&disk.spec.name, disk.spec.virtual_bytes, disk.spec.format)).collect();
+    if expected == offered && offer.source_epoch.next() == road.ask.epoch {
+        return Ok(());
+    }
+    let detail = format!(
+        "the source offers disks {offered:?} at epoch {}, the controller announced {expected:?} for epoch {}",
+        offer.source_epoch, road.ask.epoch
+    );
+    Err(Failure::new(FailureCode::Conflict, detail).hint("the server was changed meanwhile: start the move again"))
+}
+
+async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<crate::instances::Retained>, Failure> {
+    let instances = &road.context.instances;
+    let Some(found) = instances.retained(offer.instance).await else { return Ok(None) };
+    road.with_known(|known| known.took_retained = true);
+    super::persist_payload(road).await?;
+    instances.take_retained(&found, road.ask.migration).await.map(Some)
+}
+
+async fn make(
+    road: &Road,
+    disk: &OfferedDisk,
+    kept: Option<&DiskSpec>,
+    source_epoch: whimbrel_core::id::Epoch,
+    kept_epoch: Option<whimbrel_core::id::Epoch>,
+) -> Result<(AcceptedDisk, DiskSpec), Failure> {
+    let name = &disk.spec.name;
+    let usable = kept.filter(|kept| kept.virtual_bytes == disk.spec.virtual_bytes && kept.format == disk.spec.format);
+    let mode = copy_mode::choose(source_epoch, disk.changed_since, usable.and(kept_epoch));
+    if let Some(kept) = usable.filter(|_| mode != CopyMode::Full) {
+        return Ok((AcceptedDisk { name: name.clone(), mode, base: None }, kept.clone()));
+    }
+    let base = disk.spec.base.as_ref().filter(|base| road.context.images.has(&base.digest));
+    let made = DiskSpec { base: base.cloned(), ..disk.spec.clone() };
+    let path = path_of(road, &made);
+    road.context.images.create_target_disk(&path, &made, made.base.is_some()).await?;
+    Ok((AcceptedDisk { name: name.clone(), mode, base: base.map(|base| base.digest.clone()) }, made))
+}
+
+fn path_of(road: &Road, disk: &DiskSpec) -> PathBuf {
+    road.incoming_dir().join(disk_file(&disk.name, disk.format))
+}
+
+async fn serve(road: &Arc<Road>, spec: &InstanceSpec, streams: Vec<whimbrel_transfer::Stream>) -> Result<(), Failure> {
+    let disks: Vec<DaemonDisk> = spec
+        .disks
+        .iter()
+        .map(|disk| DaemonDisk {
+            name: disk.name.clone(),
+            path: path_of(road, disk),
+            format: disk.format,
+            writable: true,
+        })
+        .collect();
+    let run_dir = road.context.paths.run_dir_of(road.ask.migration);
+    let daemon = StorageDaemon::start(&road.context.hypervisor, &run_dir, &disks).await?;
+    let mut pools = Vec::new();
+    let mut targets = Vec::new();
+    for disk in &disks {
+        let pool =
+            NbdPool::connect(&daemon.nbd_path(), disk.name.as_str(), DISK_CONNECTIONS, &[CONTEXT_ALLOCATION]).await;
+        let pool = pool.map_err(of_nbd)?;
+        pools.push(pool.clone());
+        targets.push(TargetDisk { name: disk.name.clone(), pool });
+    }
+    let receiver = Arc::new(Receiver::start(streams, targets));
+    let mut work = road.work.lock().await;
+    work.daemon = Some(daemon);
+    work.pools = pools;
+    work.receiver = Some(receiver.clone());
+    drop(work);
+    let watched = road.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            error = receiver.failed() => watched.fail(error.failure()).await,
+            () = watched.cancel.cancelled() => {}
+            () = watched.sealed.cancelled() => {}
+        }
+    });
+    Ok(())
+}
+
+/// Confirms a round once all of it is written; the last one is sealed.
+pub async fn end_round(road: &Arc<Road>, round: u32, totals: &[DiskTotals], seal: bool) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let receiver = road.work.lock().await.receiver.clone();
+    let receiver = receiver.ok_or_else(|| {
+        Failure::new(FailureCode::Internal, format!("round {round} ended although no disk was accepted"))
+    })?;
+    receiver.await_round(round, totals, ROUND_WRITTEN_TIME_MAX).await.map_err(|error| error.failure())?;
+    if !seal {
+        return road.tell(FromTarget::RoundDone { round }).await;
+    }
+    road.took("last_round_written", begun);
+    let flushing = Instant::now();
+    receiver.flush_all().await.map_err(|error| error.failure())?;
+    road.took("flush", flushing);
+    drop(receiver);
+    road.sealed.cancel();
+    release(road).await?;
+    let _ = road.events.send(Event::DisksSealed).await;
+    Ok(())
+}
+
+async fn release(road: &Arc<Road>) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut work = road.work.lock().await;
+    work.receiver = None;
+    for pool in std::mem::take(&mut work.pools) {
+        pool.disconnect().await;
+    }
+    let Some(daemon) = work.daemon.take() else { return Ok(()) };
+    drop(work);
+    daemon.release().await?;
+    road.took("release", begun);
+    let cpu_s = crate::cpu::seconds_of(daemon.pid()).unwrap_or_default();
+    road.with_known(|known| known.daemon_cpu_s = cpu_s);
+    tokio::spawn(async move {
+        if let Err(failure) = daemon.quit(DAEMON_QUIT_TIME_MAX).await {
+            tracing::warn!(%failure, "the storage daemon did not end");
+        }
+    });
+    Ok(())
+}

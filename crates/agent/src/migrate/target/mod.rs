@@ -1,0 +1,386 @@
+//! The target's half of a migration: one task that steps the machine of `core::migration::target`, and executors.
+//!
+//! The shape is that of the source's half (`super::source`). Ground rules: only this task changes the phase; OWN is
+//! fsynced before QEMU may `cont`; streams are taken only from the source's certificate with the migration's credential.
+
+mod activate;
+mod disks;
+mod incoming;
+pub mod road;
+mod undo;
+mod verify;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use whimbrel_api::agent::{MigrationReport, Role, SidePhase, Verification};
+use whimbrel_core::{
+    failure::Failure,
+    id::HostName,
+    migration::{
+        journal::{Role as JournalRole, TargetRecord},
+        message::{Report, ToSource},
+        target::{Effect, Event, Phase},
+    },
+};
+use whimbrel_transfer::{
+    Stream,
+    hello::StreamKind,
+    link::{ControlLink, ControlReceiver},
+};
+
+use self::road::{Control, Known, Road};
+use super::{
+    journal::{Journal, TargetEntry, TargetPayload},
+    link::{FromSource, Message},
+};
+use crate::{context::Context, cpu, wire};
+
+const EVENTS_MAX: usize = 64;
+const TICK: Duration = Duration::from_secs(1);
+
+/// A handle on the task of one incoming migration.
+pub struct Target {
+    asks: mpsc::Sender<(Event, oneshot::Sender<()>)>,
+    road: Arc<Road>,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Target {
+    pub fn start(
+        context: Arc<Context>,
+        journal: Journal,
+        payload: TargetPayload,
+        phase: Phase,
+        first: Event,
+    ) -> Arc<Target> {
+        let (events, inbox) = mpsc::channel(EVENTS_MAX);
+        let (asks, asked) = mpsc::channel(EVENTS_MAX);
+        let road = Arc::new(new_road(context, journal, payload, events));
+        let (publish, phase) = watch::channel(phase);
+        let driver = Driver { road: road.clone(), publish, busy: Arc::default(), inbox, asked };
+        tokio::spawn(driver.run(first));
+        Arc::new(Target { asks, road, phase })
+    }
+
+    /// Steps the machine with `event` and returns when that is done.
+    pub async fn ask(&self, event: Event) -> MigrationReport {
+        let (done, wait) = oneshot::channel();
+        if self.asks.send((event, done)).await.is_ok() {
+            let _ = wait.await;
+        }
+        self.report()
+    }
+
+    /// Waits until the files' place is ready, or it is refused.
+    pub async fn prepared(&self, deadline: Duration) -> MigrationReport {
+        let mut phase = self.phase.clone();
+        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Unknown | Phase::Preparing));
+        let _ = tokio::time::timeout(deadline, settled).await;
+        self.report()
+    }
+
+    pub fn is_end(&self) -> bool {
+        self.phase.borrow().is_end()
+    }
+
+    /// Whether a stream with these papers belongs here.
+    pub fn admits(&self, source: &HostName, credential: &str) -> bool {
+        // Both sides are of equal length and random: their hashes compare in a time that tells nothing.
+        let same = blake3::hash(credential.as_bytes()) == blake3::hash(self.road.ask.credential.as_bytes());
+        same && self.road.ask.source == *source
+    }
+
+    /// Takes a stream of the source.
+    pub async fn attach(&self, kind: StreamKind, stream: Stream) -> Result<(), Failure> {
+        match kind {
+            StreamKind::Control => self.attach_control(stream),
+            StreamKind::Data(at) => {
+                let mut data = self.road.arrivals.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                data.insert(at, stream);
+            }
+            StreamKind::Ram => {
+                let mut ram = self.road.arrivals.ram.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                *ram = Some(stream);
+            }
+            StreamKind::Verify => return self.attach_verify(stream).await,
+        }
+        self.road.arrivals.came.notify_waiters();
+        Ok(())
+    }
+
+    fn attach_control(&self, stream: Stream) {
+        let ControlLink { sender, receiver } = ControlLink::start(stream);
+        let reader = tokio::spawn(read(self.road.clone(), receiver));
+        let mut control = self.road.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *control = Some(Control { sender, reader });
+        drop(control);
+        let events = self.road.events.clone();
+        tokio::spawn(async move { drop(events.send(Event::LinkUp).await) });
+    }
+
+    async fn attach_verify(&self, stream: Stream) -> Result<(), Failure> {
+        let vm = self.road.context.instances.get(self.road.ask.spec.id).and_then(|instance| instance.vm());
+        let Some(vm) = vm else { return Ok(()) };
+        let road = self.road.clone();
+        tokio::spawn(async move {
+            if let Err(failure) = verify::verify(&road, &vm, stream).await {
+                tracing::warn!(migration = %road.ask.migration, %failure, "the moved disks could not be compared");
+            }
+        });
+        Ok(())
+    }
+
+    pub fn report(&self) -> MigrationReport {
+        let phase = self.phase.borrow().clone();
+        let (step, mode) = self.road.with_known(|known| (known.step.clone(), known.mode));
+        MigrationReport {
+            migration: self.road.ask.migration,
+            instance: self.road.ask.spec.id,
+            epoch: self.road.ask.epoch,
+            role: Role::Target,
+            phase: side_phase(&phase),
+            failure: failure_of(&phase),
+            state: Report::Target(phase),
+            mode,
+            step,
+            progress: None,
+            receipt: None,
+            verification: Verification::None,
+            verification_failure: None,
+        }
+    }
+}
+
+fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, events: mpsc::Sender<Event>) -> Road {
+    let known = Known {
+        running: payload.running,
+        took_retained: payload.took_retained,
+        spec: payload.spec,
+        ..Known::default()
+    };
+    Road {
+        wire_at_start: wire::bytes_of(context.data_address().ip()).unwrap_or_default(),
+        cpu_at_start: cpu::self_seconds(),
+        context,
+        journal,
+        ask: payload.ask,
+        events,
+        control: Mutex::default(),
+        arrivals: road::Arrivals::default(),
+        work: tokio::sync::Mutex::default(),
+        cancel: tokio_util::sync::CancellationToken::new(),
+        sealed: tokio_util::sync::CancellationToken::new(),
+        known: Mutex::new(known),
+        started: Instant::now(),
+    }
+}
+
+pub fn side_phase(phase: &Phase) -> SidePhase {
+    match phase {
+        Phase::Unknown | Phase::Preparing | Phase::Prepared => SidePhase::Prepared,
+        Phase::Receiving => SidePhase::Copying,
+        Phase::Sealed | Phase::Loaded => SidePhase::Switching,
+        Phase::Owned => SidePhase::Owned,
+        Phase::Running => SidePhase::Completed,
+        Phase::Refusing { .. } => SidePhase::Aborting,
+        Phase::Refused { .. } => SidePhase::Aborted,
+    }
+}
+
+pub fn failure_of(phase: &Phase) -> Option<Failure> {
+    match phase {
+        Phase::Refusing { failure } | Phase::Refused { failure } => Some(failure.clone()),
+        Phase::Unknown
+        | Phase::Preparing
+        | Phase::Prepared
+        | Phase::Receiving
+        | Phase::Sealed
+        | Phase::Loaded
+        | Phase::Owned
+        | Phase::Running => None,
+    }
+}
+
+async fn persist(road: &Road, record: TargetRecord) -> Result<(), Failure> {
+    let payload = road.with_known(|known| TargetPayload {
+        ask: road.ask.clone(),
+        running: known.running,
+        took_retained: known.took_retained,
+        spec: known.spec.clone(),
+    });
+    let entry = TargetEntry::new(
+        road.ask.migration,
+        road.ask.spec.id,
+        road.ask.epoch,
+        JournalRole::Target(record),
+        Some(payload),
+    );
+    road.journal.save_target(&entry).await
+}
+
+/// Makes what is known durable while the disks are received.
+async fn persist_payload(road: &Road) -> Result<(), Failure> {
+    persist(road, TargetRecord::Receiving).await
+}
+
+async fn read(road: Arc<Road>, mut receiver: ControlReceiver<Message>) {
+    loop {
+        match receiver.recv().await {
+            Ok(Some(Message::Source(message))) => hear(&road, message).await,
+            Ok(Some(Message::Target(_)) | None) => break,
+            Err(error) => {
+                tracing::info!(migration = %road.ask.migration, %error, "link lost");
+                break;
+            }
+        }
+    }
+    let _ = road.events.send(Event::LinkLost).await;
+}
+
+/// Work goes to tasks of its own: an abort must be heard while a round is written.
+async fn hear(road: &Arc<Road>, message: FromSource) {
+    match message {
+        FromSource::Word(envelope) => {
+            if envelope.fits(road.ask.migration, road.ask.epoch) {
+                let event = envelope.body.event();
+                if event == Event::CommitReceived {
+                    road.with_known(|known| known.commit_at.get_or_insert(Instant::now()).elapsed());
+                }
+                let _ = road.events.send(event).await;
+            }
+        }
+        FromSource::Offer(offer) => work(road, |road| async move { disks::accept(&road, offer).await }),
+        FromSource::StartQemu => work(road, |road| async move { incoming::start(&road).await }),
+        FromSource::RoundEnd { round, totals, seal } => {
+            work(road, move |road| async move { disks::end_round(&road, round, &totals, seal).await });
+        }
+    }
+}
+
+fn work<F>(road: &Arc<Road>, job: impl FnOnce(Arc<Road>) -> F)
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let (road, doing) = (road.clone(), job(road.clone()));
+    tokio::spawn(async move {
+        let done = tokio::select! {
+            done = doing => done,
+            () = road.cancel.cancelled() => return,
+        };
+        if let Err(failure) = done {
+            road.fail(failure).await;
+        }
+    });
+}
+
+struct Driver {
+    road: Arc<Road>,
+    publish: watch::Sender<Phase>,
+    busy: Arc<Mutex<BTreeSet<Effect>>>,
+    inbox: mpsc::Receiver<Event>,
+    asked: mpsc::Receiver<(Event, oneshot::Sender<()>)>,
+}
+
+impl Driver {
+    async fn run(mut self, first: Event) {
+        self.step(&first).await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(event) = self.inbox.recv() => self.step(&event).await,
+                Some((event, done)) = self.asked.recv() => {
+                    self.step(&event).await;
+                    let _ = done.send(());
+                }
+                _ = tick.tick() => self.step(&Event::Tick).await,
+                else => return,
+            }
+        }
+    }
+
+    async fn step(&mut self, event: &Event) {
+        let phase = self.publish.borrow().clone();
+        let step = phase.step(event);
+        tracing::debug!(migration = %self.road.ask.migration, ?event, ?step, "target step");
+        if step.persist
+            && let Some(record) = TargetRecord::of(&step.next)
+            && let Err(failure) = persist(&self.road, record).await
+        {
+            tracing::error!(migration = %self.road.ask.migration, %failure, "the journal refuses; the step is not taken");
+            let _ = self.road.events.try_send(Event::Failed { failure });
+            return;
+        }
+        self.publish.send_replace(step.next);
+        for effect in step.effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&self, effect: Effect) {
+        if !self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(effect) {
+            return;
+        }
+        let (road, busy, phase) = (self.road.clone(), self.busy.clone(), self.publish.borrow().clone());
+        tokio::spawn(async move {
+            execute(&road, effect, phase).await;
+            busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&effect);
+        });
+    }
+}
+
+async fn execute(road: &Arc<Road>, effect: Effect, phase: Phase) {
+    match effect {
+        Effect::Prepare => match prepare(road).await {
+            Ok(()) => drop(road.events.send(Event::PrepareFinished).await),
+            Err(failure) => drop(road.events.send(Event::Failed { failure }).await),
+        },
+        Effect::SendPrepared => road.say(ToSource::Prepared).await,
+        Effect::SendSealed => road.say(ToSource::Sealed).await,
+        Effect::Activate => {
+            let event = activate::activate(road).await;
+            let runs = matches!(event, Event::ContDone | Event::GuestLost);
+            let _ = road.events.send(event).await;
+            if runs {
+                adopt(road).await;
+            }
+        }
+        Effect::SendOwned => road.say(ToSource::Owned).await,
+        Effect::SendRunning => road.say(ToSource::Running).await,
+        Effect::Undo => drop(road.events.send(undo::undo(road).await).await),
+        Effect::SendRefused => {
+            if let Some(failure) = failure_of(&phase) {
+                road.say(ToSource::Refused { failure }).await;
+            }
+        }
+        // The source connects, never the target: without a link the coordinator carries the question (it polls both).
+        Effect::AskSource => road.say(ToSource::WhatIsSo).await,
+        Effect::Report => {}
+    }
+}
+
+/// The guest runs on these files: they must become this host's, whatever it takes.
+async fn adopt(road: &Arc<Road>) {
+    const AGAIN: Duration = Duration::from_millis(500);
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        match activate::adopt(road).await {
+            Ok(()) => return road.step("the guest runs here"),
+            Err(failure) => {
+                tracing::error!(migration = %road.ask.migration, %failure, "the moved guest's files are not in place yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+async fn prepare(road: &Arc<Road>) -> Result<(), Failure> {
+    road.step("making room");
+    road.context.instances.make_incoming(road.ask.migration).await?;
+    road.context.images.ensure_boot(&road.ask.spec).await
+}
