@@ -1,11 +1,13 @@
 //! Starts the controller and the agents as a user would: a config file each, and a one-time token to join with.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use fs_err::os::unix::fs::OpenOptionsExt;
 use whimbrel_api::{
     client::ControllerClient,
     native::{HostState, NewJoinToken},
@@ -39,11 +41,13 @@ impl Site {
     }
 
     /// What points every `whimbrel` command at this lab.
-    pub fn variables(&self) -> Result<Vec<(String, String)>> {
-        let token = fs_err::read_to_string(self.token_file())?.trim().to_owned();
-        let ca = self.ca_file().display().to_string();
-        let variables = [("WHIMBREL_URL", self.url()), ("WHIMBREL_CA", ca), ("WHIMBREL_TOKEN", token)];
-        Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let file = |path: PathBuf| path.display().to_string();
+        let (ca, token) = (file(self.ca_file()), file(self.token_file()));
+        // An empty token, since one that the shell has from elsewhere would take the place of the file.
+        [("URL", self.url()), ("CA", ca), ("TOKEN_FILE", token), ("TOKEN", String::new())]
+            .map(|(name, value)| (format!("WHIMBREL_{name}"), value))
+            .into()
     }
 
     pub fn client(&self) -> Result<ControllerClient> {
@@ -59,7 +63,7 @@ pub(crate) async fn start_controller(lab: &mut Lab) -> Result<()> {
     let config = dir.join("controller.toml");
     let text = format!("listen = \"{}\"\nstate_dir = \"{}\"\n", site.controller_address(), dir.join("state").display());
     fs_err::write(&config, text)?;
-    let id = start(lab, &site.fabric, &["controller"], &config, None, dir.join("log"))?;
+    let id = start(lab, &site.fabric, "controller", &config, dir.join("log"))?;
     lab.note(CONTROLLER, id)?;
     let answers = async || {
         running(id, CONTROLLER, &dir.join("log"))?;
@@ -90,29 +94,37 @@ pub(crate) fn start_agent(lab: &mut Lab, host: &str, join_token: Option<&str>) -
     let site = lab.site().clone();
     let host = site.host(host)?;
     let config = host.dir.join("agent.toml");
-    fs_err::write(&config, agent_config(&site, host))?;
-    let id = start(lab, &host.namespace, &["agent"], &config, join_token, host.dir.join("log"))?;
+    write_private(&config, &agent_config(&site, host, join_token))?;
+    let id = start(lab, &host.namespace, "agent", &config, host.dir.join("log"))?;
     lab.note(&agent_purpose(&host.name), id)?;
     Ok(id)
 }
 
-fn agent_config(site: &Site, host: &HostSite) -> String {
+fn agent_config(site: &Site, host: &HostSite, join_token: Option<&str>) -> String {
     let networks = &site.networks;
-    let (control, migration) = (networks.control.host(host.index), networks.migration.host(host.index));
+    let (control, data) = (networks.control.host(host.index), networks.migration.host(host.index));
+    let join = join_token.map_or(String::new(), |token| format!("join_token = \"{token}\"\n"));
     format!(
         "name = \"{}\"\n\
          controller_url = \"{}\"\n\
          state_dir = \"{}\"\n\
          run_dir = \"{}\"\n\
-         control_address = \"{control}:{AGENT_PORT}\"\n\
-         migration_address = \"{migration}:{DATA_PORT}\"\n\
-         qemu_dir = \"{}\"\n",
+         control_listen = \"{control}:{AGENT_PORT}\"\n\
+         data_listen = \"{data}:{DATA_PORT}\"\n\
+         qemu_dir = \"{}\"\n\
+         {join}",
         host.name,
         site.url(),
         host.dir.join("state").display(),
         host.run_dir.display(),
         host.qemu.display(),
     )
+}
+
+/// For a config that holds a secret.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut file = fs_err::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 /// Waits until the controller sees these hosts up.
@@ -130,20 +142,10 @@ pub(crate) async fn agents_up(lab: &Lab, hosts: &[String]) -> Result<()> {
     wait::until_async(&format!("{} up at the controller", hosts.join(", ")), START_TIME_MAX, up).await
 }
 
-fn start(
-    lab: &Lab,
-    namespace: &str,
-    subcommand: &[&str],
-    config: &Path,
-    join_token: Option<&str>,
-    log: PathBuf,
-) -> Result<ProcessId> {
-    let mut words = vec![binary::path()?.display().to_string()];
-    words.extend(subcommand.iter().map(|word| (*word).to_owned()));
-    words.extend(["--config".to_owned(), config.display().to_string()]);
-    // In the environment rather than in the words, which every user of the machine may read.
-    let token = join_token.map(|token| ("WHIMBREL_JOIN_TOKEN".to_owned(), token.to_owned()));
-    Start { lab_id: lab.id(), namespace, words, variables: token.into_iter().collect(), log }.start()
+fn start(lab: &Lab, namespace: &str, daemon: &str, config: &Path, log: PathBuf) -> Result<ProcessId> {
+    let words =
+        [binary::path()?.display().to_string(), daemon.to_owned(), "--config".to_owned(), config.display().to_string()];
+    Start { lab_id: lab.id(), namespace, words: words.into(), log }.start()
 }
 
 fn running(id: ProcessId, what: &str, log: &Path) -> Result<()> {

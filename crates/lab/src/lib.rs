@@ -16,7 +16,7 @@
 //! deadline.
 
 pub mod bench;
-mod binary;
+pub mod binary;
 pub mod command;
 mod daemons;
 mod demo;

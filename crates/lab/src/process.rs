@@ -150,7 +150,6 @@ pub struct Start<'a> {
     pub lab_id: &'a str,
     pub namespace: &'a str,
     pub words: Vec<String>,
-    pub variables: Vec<(String, String)>,
     /// Its output is appended here.
     pub log: PathBuf,
 }
@@ -161,7 +160,7 @@ impl Start<'_> {
         let mut command = Command::new("setsid");
         // Neither of the two forks here, so the pid stays.
         command.args(["ip", "netns", "exec", self.namespace]).args(&self.words);
-        command.env(MARK, self.lab_id).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.env(MARK, self.lab_id);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let what = || format!("cannot start {} in namespace {}", self.words.join(" "), self.namespace);
         let mut child = command.spawn().with_context(what)?;

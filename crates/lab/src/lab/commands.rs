@@ -75,7 +75,7 @@ pub(crate) fn down(place: &Place) -> Result<()> {
 }
 
 pub(crate) fn env(place: &Place) -> Result<()> {
-    for (name, value) in Lab::open(place)?.site().variables()? {
+    for (name, value) in Lab::open(place)?.site().variables() {
         println!("export {name}='{value}'");
     }
     Ok(())

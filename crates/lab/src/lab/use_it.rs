@@ -100,8 +100,7 @@ impl Lab {
             .map(str::to_owned);
         let words = [binary::path()?.display().to_string()].into_iter().chain(words).collect();
         let log = site.dir.join(format!("peer-{index}.log"));
-        let start =
-            Start { lab_id: self.id(), namespace: &site.fabric, words, variables: Vec::new(), log: log.clone() };
+        let start = Start { lab_id: self.id(), namespace: &site.fabric, words, log: log.clone() };
         let id = start.start()?;
         self.note(&peer_purpose(name), id)?;
         let answers = async || {
@@ -172,7 +171,7 @@ impl Lab {
     /// The binary with these words, pointed at this lab.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary::path()?);
-        command.args(words).envs(self.site().variables()?).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(words).envs(self.site().variables()).stdin(Stdio::null()).kill_on_drop(true);
         Ok(command)
     }
 

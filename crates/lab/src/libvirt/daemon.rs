@@ -20,6 +20,12 @@ pub(super) const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 const FOLDERS: [(&str, &str); 5] =
     [("etc", "/etc/libvirt"), ("run", "/run"), ("lib", "/var/lib"), ("log", "/var/log"), ("cache", "/var/cache")];
 
+/// Files of this machine to which the daemon wants its users added, each with those.
+const USERS: [(&str, &str); 2] = [
+    ("passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin\n"),
+    ("group", "libvirt:x:64054:\nlibvirt-qemu:x:64055:\n"),
+];
+
 const QEMU_CONF: &str = r#"user = "root"
 group = "root"
 security_driver = "none"
@@ -54,11 +60,15 @@ impl Daemon {
         fs_err::create_dir_all(&images)?;
         fs_err::write(dir.join("etc/libvirtd.conf"), libvirtd_conf(host.index))?;
         fs_err::write(dir.join("etc/qemu.conf"), QEMU_CONF)?;
+        for (file, added) in USERS {
+            let users = fs_err::read_to_string(Path::new("/etc").join(file))?;
+            fs_err::write(dir.join(file), users + added)?;
+        }
 
         let log = host.dir.join("log");
         let words = ["unshare", "--mount", "--uts", "sh", "-ec", &script(&dir, &images, &host.name)].map(str::to_owned);
         let (namespace, words) = (&*host.namespace, words.into());
-        let start = Start { lab_id: lab.id(), namespace, words, variables: Vec::new(), log: log.clone() };
+        let start = Start { lab_id: lab.id(), namespace, words, log: log.clone() };
         let process = start.start()?;
         lab.note(&format!("libvirtd {}", host.name), process)?;
         let daemon = Daemon {
@@ -72,7 +82,8 @@ impl Daemon {
         };
         let answers = async || {
             if !process.alive() {
-                bail!("libvirtd ended at its start: {}", daemons::last_lines(&log));
+                let said = [&log, &daemon.dir.join("log/libvirtd.log")].map(|log| daemons::last_lines(log));
+                bail!("libvirtd ended at its start: {}", said.join("\n"));
             }
             Ok(daemon.virsh(&["uri"]).await.ok())
         };
@@ -143,6 +154,9 @@ fn script(dir: &Path, images: &Path, host: &str) -> String {
         script.push_str(&format!("mount --bind '{}' '{at}'\n", dir.join(folder).display()));
     };
     bind("images", &images.display().to_string());
+    for (file, _) in USERS {
+        bind(file, &format!("/etc/{file}"));
+    }
     for (folder, at) in FOLDERS {
         bind(folder, at);
     }

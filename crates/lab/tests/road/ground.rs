@@ -11,24 +11,13 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use whimbrel_lab::{
     Lab,
-    lab::Site,
     net::{self, LinkChange, LinkRate, MIGRATION_DEVICE, Network},
     process::{self, ProcessId},
 };
 
-use crate::harness::{bare, turn, up};
+use crate::harness::{bare, traces, turn, up};
 
 const PORT: u16 = 9000;
-
-/// Names of all namespaces, links and folders that could be a lab's.
-fn traces(site: &Site) -> Vec<String> {
-    let namespaces = site.hosts.iter().map(|host| host.namespace.clone()).chain([site.fabric.clone()]);
-    let namespaces = namespaces.map(|name| format!("/run/netns/{name}"));
-    let link = format!("/sys/class/net/{}", site.root_link);
-    let files = [site.dir.clone(), site.run_dir.clone(), site.dir.with_extension("json")];
-    let all = namespaces.chain([link]).chain(files.map(|path| path.display().to_string()));
-    all.filter(|path| std::path::Path::new(path).exists()).collect()
-}
 
 /// Runs in a thread of that namespace.
 fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {

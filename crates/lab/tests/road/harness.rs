@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use whimbrel_lab::{Lab, LabOptions, lab::Place};
+use whimbrel_lab::{
+    Lab, LabOptions,
+    lab::{Place, Site},
+};
 
 static TURN: Mutex<()> = Mutex::new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -42,4 +45,14 @@ pub fn bare(hosts: u8) -> LabOptions {
 
 pub async fn up(options: LabOptions) -> Lab {
     Lab::up(options).await.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+/// Names of all namespaces, links and folders that could be a lab's.
+pub fn traces(site: &Site) -> Vec<String> {
+    let namespaces = site.hosts.iter().map(|host| host.namespace.clone()).chain([site.fabric.clone()]);
+    let namespaces = namespaces.map(|name| format!("/run/netns/{name}"));
+    let link = format!("/sys/class/net/{}", site.root_link);
+    let files = [site.dir.clone(), site.run_dir.clone(), site.dir.with_extension("json")];
+    let all = namespaces.chain([link]).chain(files.map(|path| path.display().to_string()));
+    all.filter(|path| std::path::Path::new(path).exists()).collect()
 }
