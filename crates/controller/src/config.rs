@@ -2,12 +2,15 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 use whimbrel_core::id::HostName;
-use whimbrel_daemon::pki::Names;
+use whimbrel_daemon::{
+    config::{self, ConfigError},
+    pki::Names,
+};
 
 const STATE_DIR: &str = "/var/lib/whimbrel/controller";
 const DATABASE_FILE: &str = "controller.db";
@@ -36,6 +39,10 @@ pub struct ControllerConfig {
     pub name: HostName,
 }
 
+pub fn load(path: &Path) -> Result<ControllerConfig, ConfigError> {
+    config::load(path)
+}
+
 fn state_dir() -> PathBuf {
     STATE_DIR.into()
 }
@@ -46,6 +53,10 @@ fn name() -> HostName {
 }
 
 impl ControllerConfig {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        config::load(path)
+    }
+
     pub fn database_url(&self) -> String {
         let default = || format!("sqlite:{}", self.state_dir.join(DATABASE_FILE).display());
         self.database_url.clone().unwrap_or_else(default)
@@ -73,8 +84,6 @@ impl ControllerConfig {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn parse(text: &str) -> Result<ControllerConfig, whimbrel_daemon::config::ConfigError> {
