@@ -12,9 +12,11 @@ mod waits;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::fake::{Act, FakeQemu, Script};
-use crate::{Qmp, QmpError};
+use crate::{Event, Qmp, QmpError};
 
 /// Long enough for a loaded machine; a test that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +39,11 @@ impl Pair {
         let qmp = Qmp::connect(fake.socket(), PATIENCE).await.expect("a session");
         Self { qmp, fake, _home: home }
     }
+}
+
+/// The next word from a receiver, which must come or end soon.
+async fn next(events: &mut Receiver<Event>) -> Result<Event, RecvError> {
+    tokio::time::timeout(PATIENCE, events.recv()).await.expect("an event or the end of them")
 }
 
 fn run_state(word: &str) -> Act {

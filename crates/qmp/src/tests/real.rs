@@ -71,6 +71,14 @@ impl Real {
         assert!(matches!(*reason, CloseReason::Peer | CloseReason::Io(_)), "{reason:?}");
     }
 
+    /// What an agent does after its own restart: QEMU goes on meanwhile.
+    async fn attach_again(self) -> Self {
+        let Self { qmp, process, home } = self;
+        drop(qmp);
+        let qmp = Qmp::connect(&home.path().join("qmp"), PATIENCE).await.expect("a second session");
+        Self { qmp, process, home }
+    }
+
     async fn add_null_node(&self, node: &str) {
         let options = json!({ "driver": "null-co", "node-name": node, "size": MIB, "read-zeroes": true });
         self.qmp.blockdev_add(options).await.expect("a node");
@@ -109,7 +117,8 @@ async fn check_session(variable: &str, version: (u32, u32), want: Features) {
     qmp.cont().await.expect("done");
     qmp.wait_run_state(RunState::is_running, PATIENCE).await.expect("running");
     qmp.stop().await.expect("done");
-    assert_eq!(qmp.query_status().await.expect("a reply"), RunState::Paused);
+    let real = real.attach_again().await;
+    assert_eq!(real.qmp.query_status().await.expect("a reply"), RunState::Paused);
     real.quit().await;
 }
 

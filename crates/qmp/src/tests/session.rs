@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use super::{PATIENCE, Pair, SHORT, run_state};
+use super::{PATIENCE, Pair, SHORT, next, run_state};
 use crate::fake::{Act, Script};
 use crate::{CloseReason, Command, EVENT_BACKLOG, Event, EventName, EventTime, IN_FLIGHT_MAX, Qmp, QmpError, RunState};
 
@@ -84,9 +84,9 @@ async fn the_end_is_told_to_everybody() {
         assert!(error.is_closed() && error.hint().is_some());
     }
     assert!(matches!(*reason, CloseReason::Peer));
-    assert_eq!(events.recv().await.expect("the last words").name, EventName::Stop);
-    assert_eq!(events.recv().await, Err(RecvError::Closed));
-    assert_eq!(pair.qmp.events().recv().await, Err(RecvError::Closed));
+    assert_eq!(next(&mut events).await.expect("the last words").name, EventName::Stop);
+    assert_eq!(next(&mut events).await, Err(RecvError::Closed));
+    assert_eq!(next(&mut pair.qmp.events()).await, Err(RecvError::Closed));
 }
 
 #[tokio::test]
@@ -111,12 +111,12 @@ async fn events_are_kept_as_qemu_said_them() {
     pair.fake.act(Act::raw("{\"event\": \"RESUME\"}\n")).await;
     let timestamp = EventTime { seconds: 1_700_000_000, microseconds: 250_000 };
     assert_eq!(timestamp.since_epoch(), Some(Duration::from_micros(1_700_000_000_250_000)));
-    let known = events.recv().await.expect("an event");
+    let known = next(&mut events).await.expect("an event");
     assert_eq!(known, Event { name: EventName::Migration, data: json!({ "status": "active" }), timestamp });
-    let unknown = events.recv().await.expect("an event");
+    let unknown = next(&mut events).await.expect("an event");
     assert_eq!(unknown.name, EventName::Other("COMET_SEEN".to_owned()));
     assert_eq!(unknown.data, json!({ "tail": 3 }));
-    let bare = events.recv().await.expect("an event");
+    let bare = next(&mut events).await.expect("an event");
     assert_eq!((bare.name, bare.data, bare.timestamp.since_epoch()), (EventName::Resume, Value::Null, None));
     assert_eq!(events.try_recv(), Err(TryRecvError::Empty));
 }
@@ -129,9 +129,9 @@ async fn a_slow_receiver_loses_the_oldest_events_only() {
     let pair = Pair::new(script).await;
     let mut events = pair.qmp.events();
     pair.qmp.execute("tick", Value::Null).await.expect("a reply after all the events");
-    assert_eq!(events.recv().await, Err(RecvError::Lagged(MORE as u64)));
+    assert_eq!(next(&mut events).await, Err(RecvError::Lagged(MORE as u64)));
     for n in MORE..EVENT_BACKLOG + MORE {
-        assert_eq!(events.recv().await.expect("an event").data, json!(n));
+        assert_eq!(next(&mut events).await.expect("an event").data, json!(n));
     }
     assert_eq!(events.try_recv(), Err(TryRecvError::Empty));
 }
