@@ -17,7 +17,8 @@ const KEY_FILE: &str = "ca.key";
 const CERTIFICATE_FILE: &str = "ca.crt";
 const SERIAL_BYTES: usize = 16;
 
-/// Names beside the identity, for tools that look at DNS names and addresses (curl, browsers). Whimbrel itself does not.
+/// Names beside the identity, for those who look at DNS names and addresses: operators (curl, browsers, `whimbrel`). None for
+/// agents: to an operator, a name is all that tells the controller from another holder of a certificate of this CA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     pub dns: Vec<String>,

@@ -1,7 +1,7 @@
 //! The PKI that nobody has to look after: the controller is the CA, certificates live a week and renew themselves.
 //!
 //! ```text
-//! operator   whimbrel host add        -> join token: whimbrel-join:<CA fingerprint>:<secret>
+//! operator   whimbrel host token NAME -> join token: whimbrel-join:<CA fingerprint>:<secret>
 //! agent      makes its key and a CSR; connects, trusting only a chain to the CA with that fingerprint; shows the secret
 //! controller checks the secret's hash (used once, not expired), signs the CSR     -> chain
 //! agent      keeps key and chain in one file (0600); at 2/3 of the lifetime asks for a new one, by its old certificate
@@ -60,7 +60,7 @@ pub enum PkiError {
     #[error("certificate holds no identity of Whimbrel")]
     NoIdentity,
     #[error(
-        "this is no join token: whimbrel-join:<64 hex digits>:<64 hex digits> is needed (hint: make one with `whimbrel host add`)"
+        "this is no join token: whimbrel-join:<64 hex digits>:<64 hex digits> is needed (hint: make one with `whimbrel host token HOST`)"
     )]
     BadJoinToken,
     #[error("the system gave no random bytes")]

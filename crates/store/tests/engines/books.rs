@@ -1,5 +1,8 @@
 //! Flavors, images, hosts, tokens, instances and the room that they take.
 
+use std::time::Duration;
+
+use sqlx::AnyPool;
 use whimbrel_core::{
     disk::DiskFormat,
     failure::{Failure, FailureCode},
@@ -7,8 +10,8 @@ use whimbrel_core::{
     instance::PowerState,
 };
 use whimbrel_store::{
-    ApiToken, Desired, FlavorRow, HostState, ImageDisk, ImageRow, InstanceNews, NewJoinToken, PageAsk, StoreError,
-    TaskState, TokenRole,
+    ApiToken, Desired, Engine, FlavorRow, HostLoad, HostState, ImageDisk, ImageRow, InstanceNews, NewJoinToken,
+    PageAsk, StoreError, TaskState, TokenRole,
 };
 
 use crate::fixture::{Database, NOW_US, ROOM, create_idle, facts, host, instance, uuid};
@@ -182,7 +185,11 @@ pub async fn pages(database: Database) {
 pub async fn instances(database: Database) {
     let store = database.with_hosts().await;
     let (one, two) = (instance(1, "vm", "h1"), instance(2, "vm", "h2"));
-    store.create_instance(&one, |load| Ok(assert_eq!(load.ram_mb, 0))).await.unwrap();
+    let into_empty = |load: &HostLoad| {
+        assert_eq!(*load, HostLoad::default());
+        Ok(())
+    };
+    store.create_instance(&one, into_empty).await.unwrap();
     assert_conflict(store.create_instance(&one, |_| Ok(())).await, "exists already");
     store.create_instance(&two, |_| Ok(())).await.unwrap();
     assert_conflict(store.instance("vm").await, "is the name of several");
@@ -255,7 +262,7 @@ pub async fn the_last_room_is_given_once(database: Database) {
     let store = database.with_hosts().await;
     let capacity_mb = 3 * ROOM.ram_mb;
     let try_one = async |number: u128| {
-        let fits = |load: &whimbrel_store::HostLoad| {
+        let fits = |load: &HostLoad| {
             let free = capacity_mb.saturating_sub(load.ram_mb);
             if free >= ROOM.ram_mb { Ok(()) } else { Err(vec![Failure::new(FailureCode::NoRam, format!("{free} MB"))]) }
         };
@@ -270,4 +277,19 @@ pub async fn the_last_room_is_given_once(database: Database) {
     let load = store.host_load(&host("h1")).await.unwrap();
     assert_eq!((load.instances, load.ram_mb, load.disk_bytes), (3, capacity_mb, 3 * ROOM.disk_bytes));
     assert_eq!(store.list_instances(None, &PageAsk::default()).await.unwrap().items.len(), 3, "no row without a claim");
+}
+
+/// Not left to chance, as two at once may not meet: another controller stands in the middle of its claim.
+pub async fn a_claim_waits_for_its_turn(database: Database) {
+    let store = database.with_hosts().await;
+    let pool = AnyPool::connect(&database.url).await.unwrap();
+    let begin = if store.engine() == Engine::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let mut other = pool.begin_with(begin).await.unwrap();
+    sqlx::query("UPDATE hosts SET claim_turn = claim_turn + 1 WHERE name = 'h1'").execute(&mut *other).await.unwrap();
+    let vm = instance(1, "vm", "h1");
+    let mut create = std::pin::pin!(store.create_instance(&vm, |_| Ok(())));
+    let early = tokio::time::timeout(Duration::from_millis(200), create.as_mut()).await;
+    assert!(early.is_err(), "it claimed beside another: {early:?}");
+    other.commit().await.unwrap();
+    create.await.unwrap();
 }

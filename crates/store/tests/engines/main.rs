@@ -22,7 +22,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 18] = cases![
+const CASES: [(&str, Case); 19] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -37,6 +37,7 @@ const CASES: [(&str, Case); 18] = cases![
     books::tasks_exclude_each_other,
     books::the_owner_at_the_higher_epoch_is_believed,
     books::the_last_room_is_given_once,
+    books::a_claim_waits_for_its_turn,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,
