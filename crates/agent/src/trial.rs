@@ -1,0 +1,97 @@
+//! What tests need to try things with the real QEMUs: `./x env` names them, `./x test` sets them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+use whimbrel_core::{
+    disk::{DiskFormat, DiskSpec},
+    id::InstanceId,
+    instance::{Boot, InstanceSpec},
+};
+
+use crate::{
+    config::{DiskAio, DiskCache, QemuUser},
+    hypervisor::Hypervisor,
+    paths::Paths,
+    storage::{ImageStore, image::Origin},
+    vm::record::VmRecord,
+};
+
+pub const QEMU_VARIABLES: [&str; 2] = ["WHIMBREL_QEMU_72", "WHIMBREL_QEMU_100"];
+/// For whatever a test waits for.
+pub const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A host of its own in a temporary directory.
+pub struct Trial {
+    pub dir: TempDir,
+    pub paths: Paths,
+    pub hypervisor: Arc<Hypervisor>,
+    pub images: Arc<ImageStore>,
+}
+
+impl Trial {
+    /// With QEMU 7.2 where the version does not matter.
+    pub fn new() -> Self {
+        Trial::on(QEMU_VARIABLES[0], None)
+    }
+
+    pub fn on(variable: &str, user: Option<QemuUser>) -> Self {
+        let qemu =
+            std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `eval \"$(./x env)\"`"));
+        let qemu = PathBuf::from(qemu);
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&dir.path().join("s"), &dir.path().join("r"), user).unwrap();
+        paths.make().unwrap();
+        let hypervisor = Arc::new(Hypervisor {
+            system: qemu.join("qemu-system-x86_64"),
+            img: qemu.join("qemu-img"),
+            storage_daemon: qemu.join("qemu-storage-daemon"),
+            accel: "tcg",
+            user,
+            disk_cache: DiskCache::Direct,
+            disk_aio: DiskAio::Threads,
+        });
+        let images = Arc::new(ImageStore::new(paths.clone(), hypervisor.clone(), Origin::Nowhere));
+        Trial { dir, paths, hypervisor, images }
+    }
+}
+
+/// A test that failed leaves no guest behind.
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let runs = fs_err::read_dir(self.paths.run_root()).into_iter().flatten().filter_map(Result::ok);
+        for path in runs.map(|entry| entry.path()).filter(|path| path.to_string_lossy().ends_with(".vm.json")) {
+            let record = VmRecord::load(&path.with_extension("").with_extension(""));
+            if let Ok(Some(record)) = record
+                && record.is_alive()
+            {
+                let _ = kill(Pid::from_raw(record.process.pid.cast_signed()), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// One small disk, no NIC, nothing to boot.
+pub fn small_spec() -> InstanceSpec {
+    InstanceSpec {
+        id: InstanceId(Uuid::now_v7()),
+        name: "trial".into(),
+        vcpus: 1,
+        ram_mb: 32,
+        machine: "pc-q35-7.2".into(),
+        cpu_model: "qemu64".into(),
+        disks: vec![blank_disk("root", DiskFormat::Qcow2)],
+        nics: Vec::new(),
+        boot: Boot::Disk,
+        iothreads: false,
+    }
+}
+
+pub fn blank_disk(name: &str, format: DiskFormat) -> DiskSpec {
+    DiskSpec { name: name.parse().unwrap(), format, virtual_bytes: 16 << 20, base: None }
+}
