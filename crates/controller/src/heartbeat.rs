@@ -59,7 +59,6 @@ pub async fn take(app: &Shared, host: &HostName, heartbeat: Heartbeat) -> Answer
         }
     }
     app.heartbeats.put(host, heartbeat.instances);
-    app.servers_changed.notify_one();
     Ok(())
 }
 

@@ -26,5 +26,5 @@ mod server_view;
 mod spec;
 mod start;
 
-pub use config::ControllerConfig;
+pub use config::{ControllerConfig, load};
 pub use start::{Controller, run};

@@ -119,12 +119,12 @@ fn passes(code: FailureCode) -> bool {
 }
 
 async fn end_with(app: &App, row: &InstanceRow, task: TaskState, failure: &Failure) -> Result<(), StoreError> {
+    app.store.set_instance_failure(row.id, Some(failure), App::now_us()).await?;
     // A deletion is asked for again until it is done: what else could end it?
     if task == TaskState::Deleting {
-        return app.store.set_instance_failure(row.id, Some(failure), App::now_us()).await;
+        return Ok(());
     }
-    app.store.change_task(row.id, Some(task), None, App::now_us()).await?;
-    app.store.set_instance_failure(row.id, Some(failure), App::now_us()).await
+    app.store.change_task(row.id, Some(task), None, App::now_us()).await
 }
 
 async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Failure> {

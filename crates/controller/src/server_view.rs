@@ -26,23 +26,21 @@ pub async fn view(app: &App, row: InstanceRow, host: HostState) -> Result<Server
     })
 }
 
+/// While something is being done with it, a server is what it was before: what its guest does already is in `power`.
 fn status(row: &InstanceRow, host: HostState) -> ServerStatus {
-    match row.task {
-        Some(TaskState::Deleting) => return ServerStatus::Deleting,
-        Some(TaskState::Migrating) => return ServerStatus::Migrating,
-        Some(TaskState::Building | TaskState::Starting | TaskState::Stopping) | None => {}
-    }
-    if host == HostState::Down {
-        return ServerStatus::Unknown;
-    }
-    match row.power {
-        Some(PowerState::Running) => ServerStatus::Active,
-        Some(PowerState::Paused) => ServerStatus::Paused,
-        Some(PowerState::Crashed) => ServerStatus::Error,
-        Some(PowerState::Stopped) | None if row.failure.is_some() => ServerStatus::Error,
-        Some(PowerState::Stopped) | None if row.task == Some(TaskState::Building) => ServerStatus::Building,
-        Some(PowerState::Stopped) => ServerStatus::Stopped,
-        // It never was anywhere, and nobody brings it there any more.
-        None => ServerStatus::Error,
+    match (row.task, host) {
+        (Some(TaskState::Deleting), _) => ServerStatus::Deleting,
+        (Some(TaskState::Migrating), _) => ServerStatus::Migrating,
+        (_, HostState::Down) => ServerStatus::Unknown,
+        (Some(TaskState::Building), HostState::Up) => ServerStatus::Building,
+        (Some(TaskState::Starting), HostState::Up) => ServerStatus::Stopped,
+        (Some(TaskState::Stopping), HostState::Up) => ServerStatus::Active,
+        (None, HostState::Up) => match row.power {
+            Some(PowerState::Running) => ServerStatus::Active,
+            Some(PowerState::Paused) => ServerStatus::Paused,
+            Some(PowerState::Stopped) if row.failure.is_none() => ServerStatus::Stopped,
+            // Without a power state it never was anywhere, and nobody brings it there any more.
+            Some(PowerState::Stopped | PowerState::Crashed) | None => ServerStatus::Error,
+        },
     }
 }

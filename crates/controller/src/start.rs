@@ -10,7 +10,9 @@ use whimbrel_daemon::{
     durable,
     pki::{Authority, Names, Secret, renewal},
     serve::{ServeLimits, serve},
-    shutdown, tcp, tls,
+    shutdown, tcp,
+    telemetry::{self, LogFormat},
+    tls,
 };
 use whimbrel_store::{ApiToken, Store, TokenRole};
 
@@ -30,6 +32,7 @@ const ADMIN_TOKEN_NAME: &str = "admin";
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: ControllerConfig) -> anyhow::Result<()> {
+    telemetry::init(LogFormat::Text, None)?;
     let shutdown = shutdown::on_signals()?;
     Controller::start(config, shutdown).await?.wait().await
 }

@@ -28,6 +28,8 @@ use crate::{
     server_view, spec,
 };
 
+const TASK_TRIES: u32 = 8;
+
 #[utoipa::path(post, path = "/v1/servers", request_body = NewServer,
     responses((status = 202, body = Server), (status = "default", body = Problem)))]
 pub(super) async fn create(
@@ -183,22 +185,30 @@ async fn want(app: &Shared, server: &str, desired: Desired, task: TaskState) -> 
 
 /// The newest wish rules, but for a move or a deletion that is under way.
 async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
-    match row.task {
-        Some(TaskState::Migrating) => {
-            let detail = format!("server '{}' is migrating", row.name);
-            Err(Failure::new(FailureCode::Conflict, detail)
-                .hint("wait for the migration's end, or cancel it: whimbrel migration list")
-                .into())
+    let mut now = row.task;
+    // The reconciler may end a task between our look and our change.
+    for _ in 0..TASK_TRIES {
+        match now {
+            Some(TaskState::Migrating) => {
+                return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is migrating", row.name))
+                    .hint("wait for the migration's end, or cancel it: whimbrel migration list")
+                    .into());
+            }
+            Some(TaskState::Deleting) if task != TaskState::Deleting => {
+                return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is being deleted", row.name))
+                    .hint("make a new server")
+                    .into());
+            }
+            Some(same) if same == task => return Ok(()),
+            Some(TaskState::Building | TaskState::Starting | TaskState::Stopping | TaskState::Deleting) | None => {}
         }
-        Some(TaskState::Deleting) if task != TaskState::Deleting => {
-            let detail = format!("server '{}' is being deleted", row.name);
-            Err(Failure::new(FailureCode::Conflict, detail).hint("make a new server").into())
-        }
-        Some(now) if now == task => Ok(()),
-        Some(TaskState::Building | TaskState::Starting | TaskState::Stopping | TaskState::Deleting) | None => {
-            Ok(app.store.change_task(row.id, row.task, Some(task), App::now_us()).await?)
+        match app.store.change_task(row.id, now, Some(task), App::now_us()).await {
+            Err(StoreError::Conflict { .. }) => now = app.store.instance(&row.id.to_string()).await?.task,
+            other => return Ok(other?),
         }
     }
+    let detail = format!("server '{}' changes too fast to be {task} now", row.name);
+    Err(Failure::new(FailureCode::Conflict, detail).hint("try again").into())
 }
 
 pub(super) async fn find(app: &App, id_or_name: &str) -> Result<InstanceRow, Failure> {

@@ -226,11 +226,11 @@ fn read_at(file: &mut File, offset: u64, into: &mut [u8]) -> io::Result<bool> {
 }
 
 fn be32(bytes: &[u8], at: usize) -> u32 {
-    bytes[at..at + 4].iter().fold(0, |all, &byte| all << 8 | u32::from(byte))
+    bytes[at..at + 4].iter().fold(0, |all, &byte| (all << 8) | u32::from(byte))
 }
 
 fn be64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(be32(bytes, at)) << 32 | u64::from(be32(bytes, at + 4))
+    (u64::from(be32(bytes, at)) << 32) | u64::from(be32(bytes, at + 4))
 }
 
 #[cfg(test)]
@@ -256,8 +256,8 @@ mod tests {
         put(56, &1_u32.to_be_bytes());
         put(96, &4_u32.to_be_bytes());
         put(100, &104_u32.to_be_bytes());
-        put(3 * CLUSTER, &(4 * CLUSTER as u64 | 1 << 63).to_be_bytes());
-        put(4 * CLUSTER, &(5 * CLUSTER as u64 | 1 << 63).to_be_bytes());
+        put(3 * CLUSTER, &((4 * CLUSTER as u64) | (1 << 63)).to_be_bytes());
+        put(4 * CLUSTER, &((5 * CLUSTER as u64) | (1 << 63)).to_be_bytes());
         image
     }
 

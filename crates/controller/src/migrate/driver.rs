@@ -36,7 +36,7 @@ use crate::{
     app::{App, Shared},
 };
 
-const POLL_EVERY: Duration = Duration::from_millis(150);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 const TICK_EVERY: Duration = Duration::from_secs(1);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Progress is stored no more often than this.
@@ -230,7 +230,7 @@ impl<'a> Driver<'a> {
 
     /// An agent's answer to an ask. One that refuses to begin ends the attempt; other refusals are asked again.
     async fn answered(&mut self, effect: &Effect, answer: Result<MigrationReport, Failure>) -> Option<Event> {
-        let Some((role, begins)) = Asks::of(effect) else { return None };
+        let (role, begins) = Asks::of(effect)?;
         match answer {
             Err(failure) if begins && is_final(failure.code) && !self.has_begun(role) => {
                 Some(Event::GiveUp { failure })

@@ -77,26 +77,34 @@ fn step(row: &MigrationRow, observed: &Observed) -> String {
 
 /// Where the guest runs now, as far as anybody can say.
 fn guest_at(row: &MigrationRow, observed: &Observed) -> Option<HostName> {
-    let side = row.phase.guest_at().or_else(|| match (&row.phase, &observed.source, &observed.target) {
-        (Phase::Queued | Phase::Preparing, _, _) => Some(Side::Source),
-        (_, _, Some(target::Phase::Running)) => Some(Side::Target),
-        (_, Some(source), _) => match source {
-            source::Phase::Idle | source::Phase::Preparing | source::Phase::Copying | source::Phase::Switching(_) => {
-                Some(Side::Source)
-            }
-            source::Phase::Aborting { .. } | source::Phase::Aborted { .. } | source::Phase::Reowned { .. } => {
-                Some(Side::Source)
-            }
-            source::Phase::HandedOver { .. } => Some(Side::Target),
-            // The target will run it, or give it back.
-            source::Phase::Committed => None,
-        },
-        (_, None, _) => None,
-    })?;
-    Some(match side {
+    let side = match &row.phase {
+        // The source was never asked.
+        Phase::Queued | Phase::Preparing => Some(Side::Source),
+        Phase::Running | Phase::Cancelling { .. } => last_seen_at(observed),
+        Phase::Clearing { .. } | Phase::Settling | Phase::Done(_) => row.phase.guest_at(),
+    };
+    side.map(|side| match side {
         Side::Source => row.source.clone(),
         Side::Target => row.target.clone(),
     })
+}
+
+fn last_seen_at(observed: &Observed) -> Option<Side> {
+    if observed.target == Some(target::Phase::Running) {
+        return Some(Side::Target);
+    }
+    match observed.source.as_ref()? {
+        source::Phase::Idle
+        | source::Phase::Preparing
+        | source::Phase::Copying
+        | source::Phase::Switching(_)
+        | source::Phase::Aborting { .. }
+        | source::Phase::Aborted { .. }
+        | source::Phase::Reowned { .. } => Some(Side::Source),
+        source::Phase::HandedOver { .. } => Some(Side::Target),
+        // The target will run it, or give it back.
+        source::Phase::Committed => None,
+    }
 }
 
 fn failure(row: &MigrationRow, verification: Verification) -> Option<Failure> {

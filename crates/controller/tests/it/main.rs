@@ -1,0 +1,9 @@
+//! The controller as its clients see it: a real one on SQLite, with agents that speak the real protocol over real TLS but
+//! whose guests are only told of.
+mod fake_agent;
+mod flavors_and_images;
+mod moves;
+mod place;
+mod refusals;
+mod servers;
+mod trust;
