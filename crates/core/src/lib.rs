@@ -14,6 +14,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod convergence;
+pub mod copy_mode;
 pub mod disk;
 pub mod estimate;
 pub mod failure;

@@ -211,11 +211,11 @@ fn add_bitmap(node: &str, name: &str, granularity: u32, disabled: bool) -> Value
 }
 
 fn merge_actions(name: &DiskName, bitmap: &str, granularity: u32) -> [Value; 2] {
-    let null = dirty_export(name);
+    let shown = dirty_export(name);
     let merge = json!({"type": "block-dirty-bitmap-merge", "data": {
-        "node": null, "target": DIRTY_BITMAP, "bitmaps": [{"node": disk_node(name), "name": bitmap}],
+        "node": shown, "target": DIRTY_BITMAP, "bitmaps": [{"node": disk_node(name), "name": bitmap}],
     }});
-    [add_bitmap(&null, DIRTY_BITMAP, granularity, true), merge]
+    [add_bitmap(&shown, DIRTY_BITMAP, granularity, true), merge]
 }
 
 fn dirty_of(bitmaps: &[Bitmap], disk: &ArmedDisk, name: &str) -> u64 {

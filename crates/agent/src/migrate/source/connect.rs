@@ -100,7 +100,11 @@ async fn deliver(road: &Road, replies: &mpsc::Sender<FromTarget>, message: FromT
             Ok(())
         }
         FromTarget::Failed { failure } => road.events.send(Event::Failed { failure }).await.map_err(drop),
-        reply @ (FromTarget::Accept { .. } | FromTarget::RoundDone { .. } | FromTarget::QemuReady) => {
+        FromTarget::QemuReady => {
+            road.qemu_ready.send_replace(true);
+            Ok(())
+        }
+        reply @ (FromTarget::Accept { .. } | FromTarget::RoundDone { .. }) => {
             // A full queue means that the target talks out of turn: the copy would refuse it anyway.
             let _ = replies.try_send(reply);
             Ok(())

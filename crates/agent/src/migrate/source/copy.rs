@@ -27,7 +27,7 @@ use whimbrel_transfer::{
 use super::{
     arm::{self, Armed, DIRTY_BITMAP, Shown, epoch_bitmap},
     ram,
-    road::{Copy, DiskFacts, Road, of_qmp, unexpected},
+    road::{Copy, DiskFacts, Facts, Road, of_qmp, unexpected},
 };
 use crate::{
     fault::chain,
@@ -59,6 +59,7 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     check_accepted(&offer, &accepted)?;
     tracing::debug!(took_ms = sent_at.elapsed().as_millis() as u64, ?accepted, "accepted");
 
+    road.with_facts(|facts| count_bases(facts, &offer, &accepted));
     road.meter.begin("arm");
     let copy = arm_disks(road, &offer, accepted).await?;
     *road.copy.lock().await = Some(copy);
@@ -78,11 +79,15 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     ram::converge(road).await
 }
 
-/// The target's answer, when its QEMU is ready for the stream.
+/// Waits until the target's QEMU can take the stream.
 pub async fn qemu_ready(road: &Road) -> Result<(), Failure> {
-    match road.reply(QEMU_READY_TIME_MAX, "QEMU is ready").await? {
-        FromTarget::QemuReady => Ok(()),
-        other => Err(unexpected(&other, "QEMU is ready")),
+    let mut ready = road.qemu_ready.subscribe();
+    match tokio::time::timeout(QEMU_READY_TIME_MAX, ready.wait_for(|ready| *ready)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::new(
+            FailureCode::DeadlinePassed,
+            format!("QEMU on host {} is not ready after {} s", road.ask.target, QEMU_READY_TIME_MAX.as_secs()),
+        )),
     }
 }
 
@@ -116,6 +121,18 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
         running: road.running_before,
         disks,
     })
+}
+
+/// A flat copy carries what the base image holds as well.
+fn count_bases(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
+    let disks = facts.disks.iter_mut().zip(&offer.disks).zip(accepted);
+    for ((disk, offered), accepted) in disks {
+        let flat = accepted.mode == CopyMode::Full && accepted.base.is_none();
+        if let Some(base) = offered.spec.base.as_ref().filter(|_| flat) {
+            disk.allocated_bytes += base.file_bytes;
+            disk.due_bytes += base.file_bytes;
+        }
+    }
 }
 
 fn check_accepted(offer: &Offer, accepted: &[AcceptedDisk]) -> Result<(), Failure> {

@@ -146,6 +146,7 @@ fn new_road(
         replies: tokio::sync::Mutex::default(),
         copy: tokio::sync::Mutex::default(),
         cancel: tokio_util::sync::CancellationToken::new(),
+        qemu_ready: watch::Sender::new(false),
         facts: Mutex::new(Facts::default()),
         ram: Arc::default(),
         written_at_start: 0.into(),
@@ -196,13 +197,14 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let ended = self.publish.borrow().phase.is_end();
             tokio::select! {
                 Some(event) = self.inbox.recv() => self.step(&event).await,
                 Some((event, done)) = self.asked.recv() => {
                     self.step(&event).await;
                     let _ = done.send(());
                 }
-                _ = tick.tick() => self.step(&Event::Tick).await,
+                _ = tick.tick(), if !ended => self.step(&Event::Tick).await,
                 else => return,
             }
         }

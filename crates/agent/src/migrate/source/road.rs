@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use whimbrel_api::agent::SendAsk;
 use whimbrel_core::{
@@ -54,6 +57,8 @@ pub struct Road {
     pub copy: tokio::sync::Mutex<Option<Copy>>,
     /// Ends every task of the copy.
     pub cancel: CancellationToken,
+    /// Comes whenever the target's QEMU is up, in the middle of a round or after it.
+    pub qemu_ready: watch::Sender<bool>,
     pub facts: Mutex<Facts>,
     pub ram: Arc<TunnelCounters>,
     /// The guest ran when the move began: an undo lets it run again.

@@ -292,13 +292,14 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let ended = self.publish.borrow().is_end();
             tokio::select! {
                 Some(event) = self.inbox.recv() => self.step(&event).await,
                 Some((event, done)) = self.asked.recv() => {
                     self.step(&event).await;
                     let _ = done.send(());
                 }
-                _ = tick.tick() => self.step(&Event::Tick).await,
+                _ = tick.tick(), if !ended => self.step(&Event::Tick).await,
                 else => return,
             }
         }
