@@ -13,9 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The largest piece of a disk that travels in one frame.
 pub const CHUNK_BYTES: usize = 1 << 20;
 
+type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
+
 #[derive(Clone, Debug)]
 pub struct BufferPool {
-    free: Arc<Mutex<Vec<Vec<u8>>>>,
+    free: Shelf,
     permits: Arc<Semaphore>,
 }
 
@@ -24,7 +26,7 @@ pub struct BufferPool {
 pub struct Buffer {
     bytes: Vec<u8>,
     len: usize,
-    home: Option<(Arc<Mutex<Vec<Vec<u8>>>>, OwnedSemaphorePermit)>,
+    home: Option<(Shelf, OwnedSemaphorePermit)>,
 }
 
 impl BufferPool {
@@ -85,14 +87,14 @@ mod tests {
         let mut first = pool.take(3).await;
         first.copy_from_slice(b"abc");
         let _second = pool.take(CHUNK_BYTES).await;
-        let mut third = tokio_test_pending(pool.take(1));
+        let mut third = at_once(pool.take(1));
         assert!(third.is_none(), "a third buffer came out of a pool of two");
         drop(first);
         third = Some(pool.take(1).await);
         assert_eq!(third.unwrap().len(), 1);
     }
 
-    fn tokio_test_pending<F: Future>(future: F) -> Option<F::Output> {
+    fn at_once<F: Future>(future: F) -> Option<F::Output> {
         let mut future = std::pin::pin!(future);
         match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(value) => Some(value),

@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(greeting(MAGIC_INIT, MAGIC_OPTION, 0xff01), Ok(1));
         assert_eq!(greeting(MAGIC_INIT, MAGIC_OPTION, 2), Err(WireError::OldStyle(2)));
         assert!(matches!(greeting(1, MAGIC_OPTION, 3), Err(WireError::Magic { found: 1, .. })));
-        assert!(matches!(greeting(MAGIC_INIT, 0x0042_0281_8612_53, 3), Err(WireError::Magic { .. })));
+        assert!(matches!(greeting(MAGIC_INIT, 0x0000_4202_8186_1253, 3), Err(WireError::Magic { .. })));
     }
 
     #[test]

@@ -9,8 +9,11 @@ use crate::frame::{Digest, Header};
 /// The target reads 4 MiB of its own disk to answer; more time than this means that it is stuck.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
+/// By disk and offset.
+type Open = HashMap<(u16, u64), oneshot::Sender<Vec<Digest>>>;
+
 #[derive(Default)]
-pub(super) struct Asks(Mutex<HashMap<(u16, u64), oneshot::Sender<Vec<Digest>>>>);
+pub(super) struct Asks(Mutex<Open>);
 
 impl Asks {
     pub(super) fn open(&self, disk: u16, offset: u64) -> oneshot::Receiver<Vec<Digest>> {

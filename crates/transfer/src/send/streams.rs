@@ -78,14 +78,15 @@ async fn write_batches<W: AsyncWrite + Unpin>(
         };
         let bytes = batch.frames.iter().map(|(header, _)| u64::from(header.payload) + HEADER_BYTES as u64).sum();
         shared.rate.take(bytes).await;
+        // Counted first: once the target has confirmed a round, the counters must hold all of it.
+        counters.wire.add(bytes);
+        count(counters, &batch);
         let started = Instant::now();
         for (header, range) in &batch.frames {
             let payload = batch.buffer.as_ref().map_or(&[][..], |buffer| &buffer[range.clone()]);
             frames.write(header, payload).await?;
         }
         counters.blocked_us.add_since(started);
-        counters.wire.add(bytes);
-        count(counters, &batch);
     }
 }
 
