@@ -316,4 +316,38 @@ mod tests {
             assert!(inspected(&image[..bytes]).is_err(), "{bytes} of {} bytes were taken", image.len());
         }
     }
+
+    /// Both ends of the supported range write what this reads, in all their variants.
+    #[test]
+    fn images_of_real_qemu_are_taken_and_refused_when_cut_off() {
+        const VARIANTS: [&[&str]; 7] = [
+            &["-o", "compat=0.10"],
+            &["-o", "compat=1.1"],
+            &["-o", "compat=1.1,extended_l2=on"],
+            &["-o", "cluster_size=4k"],
+            &["-c"],
+            &["-c", "-o", "compression_type=zstd"],
+            &["-o", "preallocation=metadata"],
+        ];
+        const VIRTUAL_BYTES: u64 = 64 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let (raw, qcow2) = (dir.path().join("raw"), dir.path().join("qcow2"));
+        let content: Vec<u8> = (0..8_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        std::fs::write(&raw, &content).unwrap();
+        File::options().write(true).open(&raw).unwrap().set_len(VIRTUAL_BYTES).unwrap();
+        for qemu in ["WHIMBREL_QEMU_72", "WHIMBREL_QEMU_100"] {
+            let bin = std::env::var_os(qemu).unwrap_or_else(|| panic!("{qemu} is not set: run `eval \"$(./x env)\"`"));
+            for variant in VARIANTS {
+                let mut convert = std::process::Command::new(std::path::Path::new(&bin).join("qemu-img"));
+                convert.args(["convert", "-f", "raw", "-O", "qcow2"]).args(variant).args([&raw, &qcow2]);
+                assert!(convert.status().unwrap().success(), "{convert:?}");
+                let mut file = File::options().read(true).write(true).open(&qcow2).unwrap();
+                let want = DiskContent { format: DiskFormat::Qcow2, virtual_bytes: VIRTUAL_BYTES };
+                assert_eq!(inspect(&mut file, Kind::Disk).unwrap(), Ok(Some(want)), "{qemu} {variant:?}");
+                let half = file.metadata().unwrap().len() / 2;
+                file.set_len(half).unwrap();
+                assert!(inspect(&mut file, Kind::Disk).unwrap().is_err(), "{qemu} {variant:?} cut to {half} bytes");
+            }
+        }
+    }
 }
