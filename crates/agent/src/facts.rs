@@ -187,6 +187,7 @@ fn memory_mb() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trial::{QEMU_VARIABLES, Trial};
 
     #[test]
     fn only_versioned_machines_and_models_without_missing_features_are_told() {
@@ -208,6 +209,20 @@ mod tests {
             model("base", None),
         ];
         assert_eq!(runnable(models), ["old", "qemu64"]);
+    }
+
+    #[tokio::test]
+    async fn qemu_is_asked_and_leaves_nothing() {
+        for variable in QEMU_VARIABLES {
+            let trial = Trial::on(variable, None);
+            let qemu = Qemu::probe(&trial.hypervisor, &trial.paths).await.unwrap();
+            let has = |list: &[String], name: &str| list.iter().any(|known| known == name);
+            assert!(has(&qemu.machines, "pc-q35-7.2") && !has(&qemu.machines, "q35"), "{qemu:?}");
+            assert_eq!(has(&qemu.machines, "pc-q35-10.0"), qemu.version.starts_with("10."), "{qemu:?}");
+            assert!(has(&qemu.cpu_models, "qemu64") && !has(&qemu.cpu_models, "host"), "{qemu:?}");
+            assert_eq!(qemu.iothreads_safe, qemu.version.starts_with("10."));
+            assert!(fs_err::read_dir(trial.paths.run_root()).unwrap().next().is_none(), "something was left");
+        }
     }
 
     #[test]

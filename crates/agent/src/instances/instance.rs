@@ -13,7 +13,7 @@ use whimbrel_core::{
     id::{Epoch, InstanceId},
     instance::{InstanceSpec, PowerState},
 };
-use whimbrel_qmp::RunState;
+use whimbrel_qmp::{QmpError, RunState};
 
 use crate::{
     fault, network,
@@ -24,8 +24,8 @@ use crate::{
     vm::Vm,
 };
 
-/// A report waits no longer for one guest's QEMU.
-const STATUS_TIME_MAX: Duration = Duration::from_secs(2);
+/// A report waits no longer for one guest's QEMU; one that is busy (`stop` drains its disks) is as it was.
+const STATUS_TIME_MAX: Duration = Duration::from_millis(500);
 /// Linux counts blocks of this size in `st_blocks`, whatever the file system's own.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -43,11 +43,14 @@ struct State {
     vm: Option<Arc<Vm>>,
     sampler: Arc<Sampler>,
     failure: Option<Failure>,
+    /// As QEMU said it last.
+    power: PowerState,
 }
 
 impl Instance {
     pub(super) fn new(dir: &Path, spec: InstanceSpec, owner: Owner) -> Arc<Self> {
-        let state = State { spec: Arc::new(spec), owner, vm: None, sampler: Arc::default(), failure: None };
+        let (vm, sampler, power) = (None, Arc::default(), PowerState::Stopped);
+        let state = State { spec: Arc::new(spec), owner, vm, sampler, failure: None, power };
         Arc::new(Instance { id: state.owner.instance, dir: dir.to_owned(), state: Mutex::new(state) })
     }
 
@@ -126,7 +129,12 @@ impl Instance {
         };
         let Some(vm) = vm else { return if failed { PowerState::Crashed } else { PowerState::Stopped } };
         match vm.qmp().within(STATUS_TIME_MAX).query_status().await {
-            Ok(state) => power_of(&state),
+            Ok(state) => {
+                let power = power_of(&state);
+                self.state().power = power;
+                power
+            }
+            Err(QmpError::Deadline { .. }) => self.state().power,
             Err(_) => PowerState::Crashed,
         }
     }
@@ -156,6 +164,7 @@ impl Instance {
             let mut state = self.state();
             state.vm = Some(vm.clone());
             state.sampler = sampler.clone();
+            state.power = PowerState::Paused;
             state.failure = None;
         }
         let instance = self.clone();

@@ -133,6 +133,9 @@ async fn a_guest_runs_through_a_restart_of_the_agent_and_its_death_is_told() {
         assert!(instance.failure().unwrap().detail.contains("ended with"));
         let report = instances.ensure(ask(&spec, 1, Desired::Running)).await.unwrap();
         assert_eq!((report.power, report.failure), (PowerState::Running, None));
+        // Paused, since a guest without a system does not hear its power button and would be waited for.
+        instance.vm().unwrap().qmp().stop().await.unwrap();
+        assert_eq!(instance.power().await, PowerState::Paused);
         let report = instances.ensure(ask(&spec, 1, Desired::Stopped)).await.unwrap();
         assert_eq!((report.power, report.qemu_pid), (PowerState::Stopped, None));
         instances.delete(spec.id).await.unwrap();

@@ -116,7 +116,7 @@ async fn leftovers_of_a_download_go_and_images_stay() {
     let image = base(&trial, DiskFormat::Raw, 1).await;
     let part = trial.paths.images().join(format!("{}.part-1-2", image.digest));
     fs_err::write(&part, "half").unwrap();
-    assert_eq!(trial.images.list().unwrap(), [image.digest.clone()]);
+    assert_eq!(trial.images.list().unwrap(), std::slice::from_ref(&image.digest));
     trial.images.sweep().unwrap();
     assert!(!part.exists() && trial.images.has(&image.digest));
     let found = trial.images.ensure(&image.digest).await.unwrap();

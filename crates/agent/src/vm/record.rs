@@ -53,6 +53,6 @@ impl VmRecord {
     /// Whether the recorded process is still that guest's QEMU.
     pub fn is_alive(&self) -> bool {
         let id = self.instance.to_string();
-        self.process.command_line().iter().any(|word| *word == id)
+        self.process.command_line().contains(&id)
     }
 }
