@@ -180,7 +180,7 @@ async fn a_lost_peer_or_storage_daemon_ends_the_round() -> Result<()> {
     for kill_daemon in [false, true] {
         let images = Images::new(VERSION)?;
         images.fresh(VERSION, "target")?;
-        let mut pair = Pair::start((VERSION, VERSION), &images, "source", "target", false).await?;
+        let pair = Pair::start((VERSION, VERSION), &images, "source", "target", false).await?;
         pair.sender.set_rate(Some(MIB));
         let part = pair.part(Due::Allocated, Zeros::Skip);
         let counters = pair.sender.counters();

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use anyhow::Result;
 use tokio::io::duplex;
 use whimbrel_transfer::{
-    extent::{BITMAP_DIRTY, CONTEXT_ALLOCATION, Extent},
+    extent::{BITMAP_DIRTY, CONTEXT_ALLOCATION, Extent, push_merged},
     link::Stream,
     verify::{VerifyDisk, VerifyReport, verify_source, verify_target},
 };
@@ -27,8 +27,22 @@ struct Case {
 /// As documented: BLAKE3 over the BLAKE3 of each MiB.
 fn digest_of(model: &[u8]) -> String {
     let mut root = blake3::Hasher::new();
-    model.chunks(1 << 20).for_each(|chunk| drop(root.update(blake3::hash(chunk).as_bytes())));
+    for chunk in model.chunks(1 << 20) {
+        root.update(blake3::hash(chunk).as_bytes());
+    }
     root.finalize().to_hex().to_string()
+}
+
+/// As a walk over a bitmap shows it: what is clean too, which must exempt nothing.
+fn bitmap(written: &[(u64, u64)]) -> Vec<Extent> {
+    let mut extents = Vec::new();
+    let mut end = 0;
+    for &(offset, len) in written.iter().chain(&[(DISK_BYTES, 0)]) {
+        push_merged(&mut extents, Extent { offset: end, len: offset - end, flags: 0 });
+        push_merged(&mut extents, Extent { offset, len, flags: BITMAP_DIRTY });
+        end = offset + len;
+    }
+    extents
 }
 
 async fn check(version: Version, case: &Case, contexts: &[&str]) -> Result<()> {
@@ -44,10 +58,7 @@ async fn check(version: Version, case: &Case, contexts: &[&str]) -> Result<()> {
     let asked = Mutex::new(Vec::new());
     let exempt = |index| {
         asked.lock().unwrap().push(index);
-        let dirty = case.written.iter().map(|&(offset, len)| Extent { offset, len, flags: BITMAP_DIRTY });
-        // A bitmap's walk shows what is clean too; that must exempt nothing.
-        let clean = Extent { offset: 0, len: DISK_BYTES, flags: 0 };
-        std::future::ready(Ok(std::iter::once(clean).chain(dirty).collect()))
+        std::future::ready(Ok(bitmap(case.written)))
     };
     let (said, got) = tokio::join!(
         verify_source(Box::new(near) as Stream, vec![frozen], None),
