@@ -60,8 +60,8 @@ impl Lab {
     /// Builds the guest's image where it is not cached, and brings it and its flavor to the controller.
     pub(crate) async fn bring_guest_image(&self, quiet: bool) -> Result<()> {
         let (from, cache) = (Ingredients::from_env()?, self.place().cache());
-        if !quiet {
-            eprintln!("the guest's image: {} (built the first time)", cache.display());
+        if !quiet && !cache.exists() {
+            eprintln!("building the guest's image in {}; the next lab finds it there", cache.display());
         }
         let made = tokio::task::spawn_blocking(move || image::prepare(&cache, &from)).await??;
         let client = self.site().client()?;
@@ -126,7 +126,16 @@ impl Lab {
     }
 
     /// Creates a server from the lab's image and waits until its guest works.
-    pub async fn boot_guest(&mut self, host: Option<&str>, mut line: BootLine) -> Result<GuestSite> {
+    pub async fn boot_guest(&mut self, host: Option<&str>, line: BootLine) -> Result<GuestSite> {
+        self.boot_guest_as(host, line, false).await
+    }
+
+    /// The same with an iothread per disk; needs QEMU 9.0 or later.
+    pub async fn boot_guest_with_iothreads(&mut self, host: Option<&str>, line: BootLine) -> Result<GuestSite> {
+        self.boot_guest_as(host, line, true).await
+    }
+
+    async fn boot_guest_as(&mut self, host: Option<&str>, mut line: BootLine, iothreads: bool) -> Result<GuestSite> {
         let guest = self.start_peer(&line.name).await?;
         line.ip = Some((guest.address, GUEST_PREFIX));
         line.peer = Some(guest.peer);
@@ -137,7 +146,7 @@ impl Lab {
             host: host.map(str::to_owned),
             networks: vec![GUEST_BRIDGE.to_owned()],
             os_command_line: Some(line.to_string()),
-            iothreads: false,
+            iothreads,
             machine: None,
         };
         self.boot(&new, &guest).await?;

@@ -3,14 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use whimbrel_lab::{
-    Lab,
-    image::BootLine,
-    lab::QemuKind,
-    net::LinkRate,
-    peer::Rates,
-    wait,
-};
+use whimbrel_lab::{Lab, image::BootLine, lab::QemuKind, net::LinkRate, peer::Rates, wait};
 
 use crate::harness::{guest_runs_at, options, turn, up};
 
@@ -55,11 +48,7 @@ async fn whatever_breaks_before_commit_the_guest_goes_on_at_the_source() {
     lab.cli(&["move", GUEST, "h2"]).await.unwrap();
     lab.cli(&["move", GUEST, "h1"]).await.unwrap();
     guest_runs_at(&lab, GUEST, "h1").await;
-    for (phase, fault) in [
-        (RAM, Fault::Cancel),
-        (RAM, Fault::TargetQemu),
-        (RAM, Fault::TargetAgent),
-    ] {
+    for (phase, fault) in [(RAM, Fault::Cancel), (RAM, Fault::TargetQemu), (RAM, Fault::TargetAgent)] {
         check(&mut lab, phase, fault).await;
     }
     lab.shape(LinkRate::UNSHAPED).unwrap();

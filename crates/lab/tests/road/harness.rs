@@ -6,13 +6,16 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use whimbrel_lab::{
     Lab, LabOptions,
     lab::{Place, Site},
+    wait,
 };
 
+const ACTIVE_TIME_MAX: Duration = Duration::from_secs(30);
 static TURN: Mutex<()> = Mutex::new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -55,4 +58,14 @@ pub fn traces(site: &Site) -> Vec<String> {
     let files = [site.dir.clone(), site.run_dir.clone(), site.dir.with_extension("json")];
     let all = namespaces.chain([link]).chain(files.map(|path| path.display().to_string()));
     all.filter(|path| std::path::Path::new(path).exists()).collect()
+}
+
+/// Waits until the controller says that the server is active on that host.
+pub async fn guest_runs_at(lab: &Lab, server: &str, host: &str) {
+    let there = async || {
+        let shown = lab.cli(&["server", "show", server, "--json"]).await?.expect_json()?;
+        Ok((shown["status"] == "active" && shown["host"] == host).then_some(()))
+    };
+    let waited = wait::until_async(&format!("server '{server}' active on host '{host}'"), ACTIVE_TIME_MAX, there).await;
+    waited.unwrap_or_else(|error| panic!("{error:#}"));
 }

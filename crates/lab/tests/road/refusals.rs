@@ -22,7 +22,8 @@ async fn what_cannot_be_is_refused_by_name() {
     };
     check(&lab, &["move", "nobody", "h2"], &["nobody", "hint:"]).await;
     check(&lab, &create("a", "nothing", "h1"), &["nothing", "hint:"]).await;
-    check(&lab, &["server", "create", "a", "--flavor", "med", "--image", "none", "--host", "h1"], &["none", "hint:"]).await;
+    check(&lab, &["server", "create", "a", "--flavor", "med", "--image", "none", "--host", "h1"], &["none", "hint:"])
+        .await;
     check(&lab, &create("a", "med", "h9"), &["h9", "hint:"]).await;
 
     let text = lab.site().dir.join("no-image");

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use whimbrel_core::{disk::DiskName, id::Epoch};
 use whimbrel_qmp::{Qmp, QmpError};
@@ -150,29 +151,30 @@ impl Armed {
         Ok(Shown { disk, dirty_bytes })
     }
 
-    /// Ends the turn of every disk that has something dirty, in one transaction, and shows it.
+    /// Ends the turn of every disk that has something dirty, in one transaction, and shows it. Commands of all disks are
+    /// pipelined: the last turn is a part of the guest's pause.
     pub async fn turn(&mut self) -> Result<Vec<Shown>, QmpError> {
         let dirty = self.dirty_bytes().await?;
         let due: Vec<usize> = (0..self.disks.len()).filter(|&at| dirty[at] > 0).collect();
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let disks = || due.iter().map(|&at| &self.disks[at]);
+        try_join_all(disks().map(|disk| self.add_null_node(&disk.name, disk.virtual_bytes))).await?;
         let mut actions = Vec::new();
-        for &at in &due {
-            let disk = &self.disks[at];
-            self.add_null_node(&disk.name, disk.virtual_bytes).await?;
+        for disk in disks() {
             let (node, past) = (disk_node(&disk.name), turn_bitmap(disk.turn));
             actions.push(add_bitmap(&node, &turn_bitmap(disk.turn + 1), disk.granularity_bytes, false));
             actions.push(json!({"type": "block-dirty-bitmap-disable", "data": {"node": node, "name": past}}));
             actions.extend(merge_actions(&disk.name, &past, disk.granularity_bytes));
         }
-        if due.is_empty() {
-            return Ok(Vec::new());
-        }
         self.qmp.execute("transaction", json!({"actions": actions})).await?;
+        let removed =
+            try_join_all(disks().map(|disk| remove_bitmap(&self.qmp, disk_node(&disk.name), turn_bitmap(disk.turn))));
+        let exported = try_join_all(disks().map(|disk| self.export_null_node(&disk.name)));
+        tokio::try_join!(removed, exported)?;
         for &at in &due {
-            let (node, past) = (disk_node(&self.disks[at].name), turn_bitmap(self.disks[at].turn));
             self.disks[at].turn += 1;
-            self.qmp.execute("block-dirty-bitmap-remove", json!({"node": node, "name": past})).await?;
-            let name = self.disks[at].name.clone();
-            self.export_null_node(&name).await?;
         }
         Ok(due.into_iter().map(|disk| Shown { disk, dirty_bytes: dirty[disk] }).collect())
     }
@@ -226,6 +228,10 @@ fn dirty_of(bitmaps: &[Bitmap], disk: &ArmedDisk, name: &str) -> u64 {
 /// Every dirty bitmap of this QEMU.
 pub async fn bitmaps(qmp: &Qmp) -> Result<Vec<Bitmap>, QmpError> {
     let nodes = qmp.execute("query-named-block-nodes", json!({"flat": true})).await?;
+    Ok(bitmaps_of(&nodes))
+}
+
+fn bitmaps_of(nodes: &Value) -> Vec<Bitmap> {
     let mut found = Vec::new();
     for node in nodes.as_array().into_iter().flatten() {
         let name = node["node-name"].as_str().unwrap_or_default();
@@ -240,7 +246,7 @@ pub async fn bitmaps(qmp: &Qmp) -> Result<Vec<Bitmap>, QmpError> {
             });
         }
     }
-    Ok(found)
+    found
 }
 
 /// An export that is gone already is as good as deleted; QEMU deletes in the background, so wait for the level.
@@ -263,21 +269,21 @@ pub async fn exports(qmp: &Qmp) -> Result<Vec<String>, QmpError> {
     Ok(all.as_array().into_iter().flatten().filter_map(|each| each["id"].as_str().map(str::to_owned)).collect())
 }
 
+async fn remove_bitmap(qmp: &Qmp, node: String, name: String) -> Result<(), QmpError> {
+    qmp.execute("block-dirty-bitmap-remove", json!({"node": node, "name": name})).await.map(drop)
+}
+
 /// Takes away all that a move leaves in a QEMU: exports, the NBD server, null-co nodes and the turns' bitmaps.
 pub async fn disarm(qmp: &Qmp) -> Result<(), QmpError> {
-    for id in exports(qmp).await?.iter().filter(|id| id.starts_with(OURS)) {
-        delete_export(qmp, id).await?;
-    }
+    let exports = exports(qmp).await?;
+    try_join_all(exports.iter().filter(|id| id.starts_with(OURS)).map(|id| delete_export(qmp, id))).await?;
     // "NBD server not running" is the level that we want.
     let _ = qmp.execute("nbd-server-stop", json!({})).await;
     let nodes = qmp.execute("query-named-block-nodes", json!({"flat": true})).await?;
-    for node in nodes.as_array().into_iter().flatten().filter_map(|node| node["node-name"].as_str()) {
-        if node.starts_with(OURS) {
-            qmp.execute("blockdev-del", json!({"node-name": node})).await?;
-        }
-    }
-    for bitmap in bitmaps(qmp).await?.into_iter().filter(|each| each.name.starts_with(OURS)) {
-        qmp.execute("block-dirty-bitmap-remove", json!({"node": bitmap.node, "name": bitmap.name})).await?;
-    }
-    Ok(())
+    let ours = |name: &str| name.starts_with(OURS);
+    let bitmaps = bitmaps_of(&nodes).into_iter().filter(|bitmap| ours(&bitmap.name) && !ours(&bitmap.node));
+    try_join_all(bitmaps.map(|bitmap| remove_bitmap(qmp, bitmap.node, bitmap.name))).await?;
+    let names = nodes.as_array().into_iter().flatten().filter_map(|node| node["node-name"].as_str());
+    let gone = names.filter(|name| ours(name)).map(|name| qmp.execute("blockdev-del", json!({"node-name": name})));
+    try_join_all(gone).await.map(drop)
 }

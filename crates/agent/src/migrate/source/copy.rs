@@ -27,7 +27,7 @@ use whimbrel_transfer::{
 use super::{
     arm::{self, Armed, DIRTY_BITMAP, Shown, epoch_bitmap},
     ram,
-    road::{Copy, DiskFacts, Facts, Road, of_qmp, unexpected},
+    road::{Copy, DiskFacts, Facts, Reused, Road, of_qmp, unexpected},
 };
 use crate::{
     fault::chain,
@@ -59,7 +59,7 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     check_accepted(&offer, &accepted)?;
     tracing::debug!(took_ms = sent_at.elapsed().as_millis() as u64, ?accepted, "accepted");
 
-    road.with_facts(|facts| count_bases(facts, &offer, &accepted));
+    road.with_facts(|facts| learn_modes(facts, &offer, &accepted));
     road.meter.begin("arm");
     let copy = arm_disks(road, &offer, accepted).await?;
     *road.copy.lock().await = Some(copy);
@@ -109,6 +109,7 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
                 virtual_bytes: disk.virtual_bytes,
                 allocated_bytes,
                 due_bytes: allocated_bytes,
+                reused: Reused::Counted,
             });
         });
         disks.push(OfferedDisk { spec: disk.clone(), allocated_bytes, changed_since: trusted.then_some(epoch) });
@@ -123,14 +124,21 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
     })
 }
 
-/// A flat copy carries what the base image holds as well.
-fn count_bases(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
-    let disks = facts.disks.iter_mut().zip(&offer.disks).zip(accepted);
-    for ((disk, offered), accepted) in disks {
-        let flat = accepted.mode == CopyMode::Full && accepted.base.is_none();
-        if let Some(base) = offered.spec.base.as_ref().filter(|_| flat) {
-            disk.allocated_bytes += base.file_bytes;
-            disk.due_bytes += base.file_bytes;
+/// What the chosen modes mean for the bar and the receipt: a flat copy carries what the base image holds as well.
+fn learn_modes(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
+    for ((disk, offered), accepted) in facts.disks.iter_mut().zip(&offer.disks).zip(accepted) {
+        let base_bytes = offered.spec.base.as_ref().map_or(0, |base| base.file_bytes);
+        match (accepted.mode, &accepted.base) {
+            (CopyMode::Full, None) => {
+                disk.allocated_bytes += base_bytes;
+                disk.due_bytes += base_bytes;
+            }
+            (CopyMode::Full, Some(_)) => disk.reused = Reused::Base { bytes: base_bytes },
+            (CopyMode::Delta, _) => {
+                disk.reused = Reused::AllBut;
+                disk.due_bytes = 0;
+            }
+            (CopyMode::Digest, _) => disk.reused = Reused::Counted,
         }
     }
 }
@@ -183,11 +191,10 @@ async fn first_round(road: &Arc<Road>, since: &[Option<whimbrel_core::id::Epoch>
     let copy = copy.as_mut().ok_or_else(ended)?;
     let mut parts = Vec::new();
     let mut shown = Vec::new();
-    for at in 0..copy.disks.len() {
-        let disk = copy.disks[at].clone();
-        let (due, zeros) = match (disk.mode, since[at]) {
+    for (at, (disk, since)) in copy.disks.clone().into_iter().zip(since).enumerate() {
+        let (due, zeros) = match (disk.mode, since) {
             (CopyMode::Delta, Some(epoch)) => {
-                let one = copy.armed.show(at, &epoch_bitmap(epoch)).await.map_err(of_qmp)?;
+                let one = copy.armed.show(at, &epoch_bitmap(*epoch)).await.map_err(of_qmp)?;
                 let due = dirty(copy, at).await?;
                 shown.push(one);
                 (due, Zeros::Send)

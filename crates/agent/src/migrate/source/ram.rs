@@ -1,7 +1,7 @@
 //! The loop between round 0 and the switchover: what the policy decides, done.
 //!
 //! Ground rules: `core::convergence` decides and `core::estimate` forecasts, this file samples and acts; a look at RAM
-//! costs one query, so the loop looks every `LOOK` and ships a round whenever something is dirty.
+//! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::vm::spec::disk_device;
 
-/// Between two looks at RAM when the disks are clean.
+/// At least between two looks at RAM when the disks are clean.
 const LOOK: Duration = Duration::from_millis(20);
 /// The pause that is aimed at first; the operator's limit is the last rung.
 const DOWNTIME_MS_WANTED: u64 = 100;
@@ -56,9 +56,8 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
             Decision::GiveUp(failure) => return Err(failure),
             Decision::NextRound => {}
         }
-        if sample.dirty_bytes == 0 {
-            tokio::time::sleep(LOOK).await;
-        }
+        let floor = if sample.dirty_bytes == 0 { LOOK } else { Duration::ZERO };
+        tokio::time::sleep(Duration::from_millis(policy.pace_ms(&sample)).max(floor)).await;
         shipped = next_round(road).await?;
     }
 }

@@ -7,7 +7,7 @@ use whimbrel_core::{
     receipt::{CpuSeconds, DiskReceipt, RamReceipt, Receipt},
 };
 
-use super::road::{Cpu, Road};
+use super::road::{Cpu, Reused, Road};
 use crate::cpu;
 
 /// Rates below this are noise: no ratio is made of them.
@@ -38,7 +38,11 @@ pub fn receipt(road: &Road, now: Cpu) -> Receipt {
             allocated_bytes: disk.allocated_bytes,
             sent_bytes: counted.sent_bytes,
             zero_bytes: counted.zero_bytes,
-            reused_bytes: counted.reused_bytes,
+            reused_bytes: match disk.reused {
+                Reused::Counted => counted.reused_bytes,
+                Reused::Base { bytes } => bytes,
+                Reused::AllBut => disk.allocated_bytes.saturating_sub(counted.sent_bytes + counted.zero_bytes),
+            },
             verified: false,
             digest: String::new(),
         });

@@ -126,6 +126,18 @@ pub struct DiskFacts {
     pub allocated_bytes: u64,
     /// What round 0 is expected to look at.
     pub due_bytes: u64,
+    pub reused: Reused,
+}
+
+/// What of a disk does not travel since the target has it.
+#[derive(Clone, Copy, Debug)]
+pub enum Reused {
+    /// As the digests told.
+    Counted,
+    /// The base image.
+    Base { bytes: u64 },
+    /// All that is allocated but what was sent: the retained copy.
+    AllBut,
 }
 
 impl Road {

@@ -12,8 +12,9 @@ use std::{
 
 use whimbrel_core::{
     copy_mode,
-    disk::{CopyMode, DiskSpec},
+    disk::DiskSpec,
     failure::{Failure, FailureCode},
+    id::Epoch,
     instance::InstanceSpec,
     migration::target::Event,
 };
@@ -26,6 +27,7 @@ use whimbrel_transfer::{
 
 use super::road::Road;
 use crate::{
+    instances::Retained,
     migrate::{
         link::{AcceptedDisk, FromTarget, Offer, OfferedDisk},
         source::copy::{DISK_CONNECTIONS, of_nbd},
@@ -48,9 +50,7 @@ pub async fn accept(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
     let mut spec = road.ask.spec.clone();
     spec.disks.clear();
     for disk in &offer.disks {
-        let kept = retained.as_ref().and_then(|kept| kept.disk(&disk.spec.name));
-        let (answer, made) =
-            make(road, disk, kept, offer.source_epoch, retained.as_ref().map(|kept| kept.epoch)).await?;
+        let (answer, made) = make(road, disk, offer.source_epoch, retained.as_ref()).await?;
         accepted.push(answer);
         spec.disks.push(made);
     }
@@ -80,9 +80,17 @@ fn check(road: &Road, offer: &Offer) -> Result<(), Failure> {
     Err(Failure::new(FailureCode::Conflict, detail).hint("the server was changed meanwhile: start the move again"))
 }
 
-async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<crate::instances::Retained>, Failure> {
+/// The retained copy, if it fits every disk: one that fits only some would be half overwritten, and no copy to put back.
+async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<Retained>, Failure> {
     let instances = &road.context.instances;
     let Some(found) = instances.retained(offer.instance).await else { return Ok(None) };
+    let fits = |disk: &OfferedDisk| {
+        let kept = found.disk(&disk.spec.name);
+        kept.is_some_and(|kept| kept.virtual_bytes == disk.spec.virtual_bytes && kept.format == disk.spec.format)
+    };
+    if !offer.disks.iter().all(fits) {
+        return Ok(None);
+    }
     road.with_known(|known| known.took_retained = true);
     super::persist_payload(road).await?;
     instances.take_retained(&found, road.ask.migration).await.map(Some)
@@ -91,14 +99,12 @@ async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<crate::insta
 async fn make(
     road: &Road,
     disk: &OfferedDisk,
-    kept: Option<&DiskSpec>,
-    source_epoch: whimbrel_core::id::Epoch,
-    kept_epoch: Option<whimbrel_core::id::Epoch>,
+    source_epoch: Epoch,
+    retained: Option<&Retained>,
 ) -> Result<(AcceptedDisk, DiskSpec), Failure> {
     let name = &disk.spec.name;
-    let usable = kept.filter(|kept| kept.virtual_bytes == disk.spec.virtual_bytes && kept.format == disk.spec.format);
-    let mode = copy_mode::choose(source_epoch, disk.changed_since, usable.and(kept_epoch));
-    if let Some(kept) = usable.filter(|_| mode != CopyMode::Full) {
+    let mode = copy_mode::choose(source_epoch, disk.changed_since, retained.map(|retained| retained.epoch));
+    if let Some(kept) = retained.and_then(|retained| retained.disk(name)) {
         return Ok((AcceptedDisk { name: name.clone(), mode, base: None }, kept.clone()));
     }
     let base = disk.spec.base.as_ref().filter(|base| road.context.images.has(&base.digest));
