@@ -21,7 +21,7 @@ const MOVE_TIME_MAX: Duration = Duration::from_secs(240);
 
 pub(super) enum Subject {
     Whimbrel,
-    Libvirt(peer::Pair),
+    Libvirt(Box<peer::Pair>),
 }
 
 /// A direction; `There` is from the first host to the second.
@@ -44,7 +44,7 @@ struct Went {
 
 impl Subject {
     pub(super) async fn libvirt(lab: &mut Lab, hosts: [&str; 2], image: GuestImage) -> Result<Subject> {
-        Ok(Subject::Libvirt(peer::Pair::start(lab, hosts, image).await?))
+        Ok(Subject::Libvirt(Box::new(peer::Pair::start(lab, hosts, image).await?)))
     }
 
     pub(super) fn name(&self) -> &'static str {

@@ -104,7 +104,7 @@ pub(super) fn ratios(rows: &[Row]) -> Ratios {
     let our_back_rows = rows.iter().filter(|row| row.subject == "whimbrel" && row.scenario == Scenario::Back);
     Ratios {
         ratios: ours.iter().map(|our| ratio(our, peer_of(our).copied())).collect(),
-        back_over_idle: backs().filter_map(|back| over_idle(back)).collect(),
+        back_over_idle: backs().filter_map(over_idle).collect(),
         back_disk_bytes_max: our_back_rows.filter_map(|row| row.disk_bytes).max(),
         agent_rss_bytes_max: rows.iter().filter_map(|row| row.agent_rss_bytes).max(),
     }

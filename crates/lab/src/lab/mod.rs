@@ -28,6 +28,9 @@ use crate::{
     takedown,
 };
 
+/// Lets a lab that was dropped unended (a failed test or demo) stay, to be looked at.
+const KEEP_VARIABLE: &str = "WHIMBREL_LAB_KEEP";
+
 /// Stays after the process that made it, unless it was made with an owner: then dropping it takes it down.
 pub struct Lab {
     place: Place,
@@ -157,6 +160,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if self.ended || self.record.owner != Some(ProcessId::own()) {
+            return;
+        }
+        if std::env::var_os(KEEP_VARIABLE).is_some() {
+            eprintln!("{KEEP_VARIABLE} is set: what is left lies in {} until the next lab", self.place.dir().display());
             return;
         }
         if let Err(error) = self.take_down() {
