@@ -4,5 +4,4 @@ mod crash;
 mod faults;
 mod ground;
 mod harness;
-mod moves;
 mod refusals;
