@@ -17,6 +17,8 @@ use crate::{
 };
 
 const KVM: &str = "/dev/kvm";
+/// QEMU's name of the accelerator that needs no hardware.
+pub const EMULATION: &str = "tcg";
 const CPUINFO: &str = "/proc/cpuinfo";
 
 #[derive(Clone, Debug)]
@@ -101,9 +103,9 @@ fn cpu_flags() -> String {
 fn choose_accel(wanted: Accel, has_device: bool, cpuinfo: &str) -> Result<&'static str, Failure> {
     let flag = || cpuinfo.split_ascii_whitespace().any(|word| word == "vmx" || word == "svm");
     match wanted {
-        Accel::Tcg => Ok("tcg"),
+        Accel::Tcg => Ok(EMULATION),
         Accel::Auto if has_device && flag() => Ok("kvm"),
-        Accel::Auto => Ok("tcg"),
+        Accel::Auto => Ok(EMULATION),
         Accel::Kvm if has_device => Ok("kvm"),
         Accel::Kvm => Err(Failure::new(FailureCode::Incompatible, format!("accel is kvm but there is no {KVM}"))
             .hint("load kvm_intel or kvm_amd, or set accel to auto")),

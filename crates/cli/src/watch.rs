@@ -81,7 +81,10 @@ fn say_ending(migration: &Migration, what: &str, json: bool) -> Result<()> {
         table::print_json(migration)?;
     }
     let why = migration.failure.as_ref().map_or(String::new(), |failure| format!(": {failure}"));
-    eprintln!("error: the move of {} from {} to {} {what}{why}", migration.server_name, migration.source, migration.target);
+    eprintln!(
+        "error: the move of {} from {} to {} {what}{why}",
+        migration.server_name, migration.source, migration.target
+    );
     match &migration.guest_at {
         Some(host) => eprintln!("the guest is at {host} now"),
         None => eprintln!("where the guest is cannot be said yet: see `whimbrel migration show {}`", migration.id),

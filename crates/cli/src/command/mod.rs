@@ -18,8 +18,12 @@ use crate::{
 
 pub async fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Controller(daemon) => whimbrel_controller::run(whimbrel_controller::ControllerConfig::load(&daemon.config)?).await?,
-        Command::Agent(daemon) => whimbrel_agent::run(whimbrel_agent::config::AgentConfig::load(&daemon.config)?).await?,
+        Command::Controller(daemon) => {
+            whimbrel_controller::run(whimbrel_controller::ControllerConfig::load(&daemon.config)?).await?
+        }
+        Command::Agent(daemon) => {
+            whimbrel_agent::run(whimbrel_agent::config::AgentConfig::load(&daemon.config)?).await?
+        }
         Command::Lab(command) => whimbrel_lab::run(command).await?,
         Command::Flavor(noun) => flavor::run(&connect()?, noun.verb, noun.json).await?,
         Command::Image(noun) => image::run(&connect()?, noun.verb, noun.json).await?,

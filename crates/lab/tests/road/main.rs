@@ -1,6 +1,8 @@
 //! Labs with real namespaces, processes and guests. Needs root. The tests take turns, or they would measure each other.
 
 mod crash;
+mod faults;
 mod ground;
 mod harness;
+mod moves;
 mod refusals;

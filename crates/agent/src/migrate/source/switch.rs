@@ -1,7 +1,7 @@
 //! The switchover on the source: from the guest's stop to the moment when QEMU has given everything away.
 //!
 //! ```text
-//! stop_guest        QMP stop (7.2: downtime-limit lifted)      <- downtime begins
+//! stop_guest        QMP stop                                   <- downtime begins
 //! finish_rounds     last turn of the bitmaps, its chunks, RoundEnd{seal}   || QEMU sends the rest of RAM
 //! (target: Sealed)
 //! hand_state        exports gone · migrate-continue · completed · postmigrate
@@ -17,7 +17,6 @@ use std::{
 
 use serde_json::json;
 use whimbrel_core::failure::{Failure, FailureCode};
-use whimbrel_qmp::{Qmp, VersionNumber};
 
 use super::{
     arm,
@@ -26,9 +25,6 @@ use super::{
     stream,
 };
 
-const STOP_IS_SAFE_SINCE: VersionNumber = VersionNumber { major: 10, minor: 0, micro: 0 };
-/// More than any rest of RAM takes: QEMU ends its stream at once.
-const DOWNTIME_LIMIT_NOW_MS: u64 = 60_000;
 const PRE_SWITCHOVER_TIME_MAX: Duration = Duration::from_secs(60);
 const COMPLETED_TIME_MAX: Duration = Duration::from_secs(30);
 const POSTMIGRATE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -39,20 +35,8 @@ pub async fn stop_guest(road: &Arc<Road>) -> Result<(), Failure> {
     road.step("switching over");
     road.meter.begin("last_round");
     road.meter.guest_stops();
-    if loses_pages_at_stop(&qmp) {
-        let now = json!({"downtime-limit": DOWNTIME_LIMIT_NOW_MS});
-        qmp.execute("migrate-set-parameters", now).await.map_err(of_qmp)?;
-        return stream::wait(road, "pre-switchover", PRE_SWITCHOVER_TIME_MAX).await.map(drop);
-    }
     qmp.execute("stop", json!({})).await.map_err(of_qmp)?;
     Ok(())
-}
-
-/// A `stop` in the middle of the RAM stream loses pages that were dirtied just before it on QEMU 7.2 (seen under TCG: 5 of
-/// 17 streams; none of 4 where QEMU stops the guest at the end of its stream, none of 4 with `stop` on 10.0). There the
-/// agent names the moment by lifting the downtime limit, and QEMU stops the guest in its own order.
-fn loses_pages_at_stop(qmp: &Qmp) -> bool {
-    qmp.version().number < STOP_IS_SAFE_SINCE
 }
 
 pub async fn finish_rounds(road: &Arc<Road>) -> Result<(), Failure> {
