@@ -80,7 +80,7 @@ impl Domain {
         format!(
             "<domain type='qemu'><name>{NAME}</name><memory unit='MiB'>{ram}</memory><vcpu>1</vcpu>\
              <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd>\
-             <cmdline>{line}</cmdline></os><cpu mode='maximum'/><on_poweroff>destroy</on_poweroff><devices>\
+             <cmdline>{line}</cmdline></os><features><acpi/><apic/></features><cpu mode='maximum'/><on_poweroff>destroy</on_poweroff><devices>\
              <emulator>{emulator}</emulator>{disks}\
              <interface type='bridge'><source bridge='{GUEST_BRIDGE}'/><model type='virtio'/><driver name='qemu'/></interface>\
              <serial type='file'><source path='{images}/serial'/><target port='0'/></serial>\
