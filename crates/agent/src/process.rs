@@ -28,6 +28,8 @@ pub const TAIL_BYTES_MAX: u64 = 4 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// After SIGKILL only the kernel's own work is left, which a stuck device can hold up.
 const KILL_TIME_MAX: Duration = Duration::from_secs(10);
+/// QEMU's has one dash, the storage daemon's two.
+pub const PID_FILE_OPTION: &str = "-pidfile";
 const SYSTEMD: &str = "/run/systemd/system";
 
 /// One process for the life of the machine.
@@ -70,6 +72,29 @@ impl ProcessId {
         }
         Ok(())
     }
+}
+
+/// Processes that were told to keep their process id in this file: the way to those whose record was not written yet.
+/// Nobody else has both words side by side.
+pub fn of_pid_file(path: &Path) -> std::io::Result<Vec<ProcessId>> {
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(id) = ProcessId::of(pid) else { continue };
+        let words = id.command_line();
+        let told = words.windows(2).any(|pair| pair[0].ends_with(PID_FILE_OPTION) && Path::new(&pair[1]) == path);
+        found.extend(told.then_some(id));
+    }
+    Ok(found)
+}
+
+/// Kills those that a death of the agent left between their start and their record: nobody has spoken to them.
+pub async fn kill_unrecorded(pid_file: &Path) -> Result<(), Failure> {
+    for id in of_pid_file(pid_file).map_err(|error| fault::internal("cannot read /proc", &error))? {
+        tracing::warn!(pid = id.pid, pid_file = %pid_file.display(), "a process without a record: killing it");
+        id.kill().await?;
+    }
+    Ok(())
 }
 
 /// QEMU and the storage daemon take a fresh buffer for each large NBD request; glibc would map and unmap every one of them,
@@ -280,6 +305,25 @@ mod tests {
         assert!(found.end(Duration::ZERO).await.is_ok());
         assert!(!id.is_alive());
         assert!(Detached::find(id, &log, 0).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_process_whose_record_was_never_written_is_found_by_its_pid_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (dir.path().join("mine.pid"), dir.path().join("other.pid"));
+        let start = |pid_file: &Path| {
+            let script = "while :; do sleep 0.1; done";
+            let args = ["-c", script, "sh", "-pidfile", &pid_file.to_string_lossy()].map(str::to_owned);
+            let log = dir.path().join("log");
+            let start = Start { program: Path::new("/bin/sh"), args: &args, user: None, log: &log, unit: "t" };
+            Detached::start(&start).unwrap()
+        };
+        let (lost, neighbour) = (start(&mine), start(&other));
+        assert_eq!(of_pid_file(&mine).unwrap(), [lost.id]);
+        kill_unrecorded(&mine).await.unwrap();
+        assert!(!lost.id.is_alive());
+        assert!(neighbour.id.is_alive(), "another's process was killed");
+        neighbour.id.kill().await.unwrap();
     }
 
     #[test]

@@ -25,13 +25,14 @@ use crate::{
     fault,
     hypervisor::Hypervisor,
     paths,
-    process::{Detached, Exit, ProcessId, Start},
+    process::{self, Detached, Exit, ProcessId, Start},
     vm::spec::{disk_node, disk_nodes, file_node},
 };
 
 pub const NBD_CONNECTIONS_MAX: u32 = 64;
 pub const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "sd.sock";
+const PID_FILE: &str = "sd.pid";
 const LOG_EXTENSION: &str = "sd.log";
 const RECORD_EXTENSION: &str = "sd.json";
 const RECORD_BYTES_MAX: u64 = 4 << 10;
@@ -138,11 +139,11 @@ impl StorageDaemon {
     }
 }
 
-/// Ends the daemon that is recorded in this run directory, if it still lives.
+/// Ends the daemon of this run directory, if it still lives, recorded or not.
 pub async fn kill_stale(run_dir: &Path) -> Result<(), Failure> {
     let path = run_dir.with_extension(RECORD_EXTENSION);
     let bytes = durable::read(&path, RECORD_BYTES_MAX).map_err(|error| fault::of_file("read", &path, &error))?;
-    let Some(bytes) = bytes else { return Ok(()) };
+    let Some(bytes) = bytes else { return process::kill_unrecorded(&run_dir.join(PID_FILE)).await };
     match serde_json::from_slice::<ProcessId>(&bytes) {
         Ok(process) => process.kill().await?,
         Err(error) => tracing::warn!(path = %path.display(), %error, "a storage daemon's record cannot be read"),
@@ -165,7 +166,7 @@ pub async fn kill_all_stale(run_root: &Path) -> Result<(), Failure> {
 
 fn args(hypervisor: &Hypervisor, run_dir: &Path, disks: &[DaemonDisk]) -> Vec<String> {
     let socket = |name: &str| run_dir.join(name).to_string_lossy().replace(',', ",,");
-    let mut args = Vec::new();
+    let mut args = vec!["--pidfile".to_owned(), run_dir.join(PID_FILE).to_string_lossy().into_owned()];
     let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
     for disk in disks {
         let dir = disk.path.parent().unwrap_or(Path::new("/"));

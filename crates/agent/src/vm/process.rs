@@ -27,13 +27,13 @@ use whimbrel_qmp::{EventName, Features, Oob, Qmp};
 
 use super::{
     record::VmRecord,
-    spec::{CONSOLE_LOG, CONTROL_SOCKET, CommandLine, OOB_SOCKET, QEMU_LOG},
+    spec::{CONSOLE_LOG, CONTROL_SOCKET, CommandLine, OOB_SOCKET, PID_FILE, QEMU_LOG},
 };
 use crate::{
     fault,
     hypervisor::Hypervisor,
     paths,
-    process::{Detached, Exit, Start},
+    process::{self, Detached, Exit, Start},
 };
 
 /// From the start of the process to its greeting; generous, since a loaded host reads QEMU from disk first.
@@ -81,6 +81,7 @@ impl Vm {
             )
             .hint("restart the agent, which looks for it again; if it does not answer, end it by its process id"));
         }
+        process::kill_unrecorded(&start.run_dir.join(PID_FILE)).await?;
         forget(&start.run_dir)?;
         paths::make_run_dir(&start.run_dir, hypervisor.user)?;
         paths::make_file(&start.dir.join(CONSOLE_LOG), hypervisor.user)?;
@@ -119,9 +120,13 @@ impl Vm {
         Ok(Vm::new(record, start.run_dir, process, qmp, oob, features))
     }
 
-    /// The recorded QEMU of this run directory; `None` where there is none or it ended, and what it left is removed.
+    /// The recorded QEMU of this run directory; `None` where there is none or it ended, and what it left is removed. One
+    /// that was started and not recorded is killed: its guest never ran.
     pub async fn attach(run_dir: &Path) -> Result<Option<Vm>, Failure> {
-        let Some(record) = VmRecord::load(run_dir)? else { return Ok(None) };
+        let Some(record) = VmRecord::load(run_dir)? else {
+            process::kill_unrecorded(&run_dir.join(PID_FILE)).await?;
+            return Ok(None);
+        };
         let found = if record.is_alive() { Detached::find(record.process, &record.log, record.log_from) } else { None };
         let Some(process) = found else {
             forget(run_dir)?;
@@ -143,6 +148,7 @@ impl Vm {
         if let Some(record) = VmRecord::load(run_dir)?.filter(VmRecord::is_alive) {
             record.process.kill().await?;
         }
+        process::kill_unrecorded(&run_dir.join(PID_FILE)).await?;
         forget(run_dir)
     }
 

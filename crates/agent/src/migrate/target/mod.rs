@@ -174,6 +174,7 @@ fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, eve
         arrivals: road::Arrivals::default(),
         work: tokio::sync::Mutex::default(),
         cancel: tokio_util::sync::CancellationToken::new(),
+        jobs: tokio_util::task::TaskTracker::new(),
         sealed: tokio_util::sync::CancellationToken::new(),
         known: Mutex::new(known),
         started: Instant::now(),
@@ -266,11 +267,12 @@ fn work<F>(road: &Arc<Road>, job: impl FnOnce(Arc<Road>) -> F)
 where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let (road, doing) = (road.clone(), job(road.clone()));
-    tokio::spawn(async move {
+    let (jobs, road, doing) = (road.jobs.clone(), road.clone(), job(road.clone()));
+    jobs.spawn(async move {
         let done = tokio::select! {
-            done = doing => done,
+            biased;
             () = road.cancel.cancelled() => return,
+            done = doing => done,
         };
         if let Err(failure) = done {
             road.fail(failure).await;

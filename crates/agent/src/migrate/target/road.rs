@@ -11,7 +11,7 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use whimbrel_api::agent::ReceiveAsk;
 use whimbrel_core::{
     disk::CopyMode,
@@ -46,6 +46,8 @@ pub struct Road {
     pub work: tokio::sync::Mutex<Work>,
     /// Ends every task of this migration.
     pub cancel: CancellationToken,
+    /// What the source asked for and is being done; to undo waits until it is left off.
+    pub jobs: TaskTracker,
     /// The last round is written: what happens to the data streams from now on means nothing.
     pub sealed: CancellationToken,
     pub known: Mutex<Known>,

@@ -15,6 +15,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 pub async fn undo(road: &Arc<Road>) -> Event {
     road.cancel.cancel();
+    road.jobs.close();
+    // A job may be between the start of a process and its record.
+    road.jobs.wait().await;
     while let Err(failure) = once(road).await {
         tracing::error!(migration = %road.ask.migration, %failure, "not everything of the move could be taken away yet");
         tokio::time::sleep(AGAIN).await;
