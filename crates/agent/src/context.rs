@@ -11,7 +11,10 @@ use whimbrel_daemon::{
     tls::{Connector, Protocol},
 };
 
-use crate::{config::AgentConfig, hypervisor::Hypervisor, instances::Instances, paths::Paths, storage::ImageStore};
+use crate::{
+    config::AgentConfig, hypervisor::Hypervisor, instances::Instances, migrate::comparisons::Comparisons, paths::Paths,
+    storage::ImageStore,
+};
 
 pub struct Context {
     pub config: AgentConfig,
@@ -22,6 +25,7 @@ pub struct Context {
     pub identity: Arc<Identity>,
     pub ca: CaCert,
     pub controller: ControllerClient,
+    pub comparisons: Comparisons,
     /// Ends every task of the agent; guests go on.
     pub shutdown: CancellationToken,
 }

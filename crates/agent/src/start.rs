@@ -27,7 +27,7 @@ use crate::{
     hypervisor::Hypervisor,
     instances::Instances,
     join::{self, Membership},
-    migrate::Migrations,
+    migrate::{Migrations, comparisons::Comparisons},
     paths::Paths,
     storage::{ImageStore, image::Origin},
 };
@@ -101,6 +101,7 @@ async fn context(
         identity: membership.identity.clone(),
         ca: membership.ca.clone(),
         controller,
+        comparisons: Comparisons::default(),
         shutdown,
     }))
 }

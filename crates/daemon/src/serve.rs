@@ -26,7 +26,7 @@ use tower::ServiceExt;
 
 use crate::{
     pki::PeerIdentity,
-    tls::{self, TlsStream},
+    tls::{self, Protocol, TlsStream},
 };
 
 /// After an accept that failed (out of file descriptors): time for connections to end.
@@ -144,7 +144,7 @@ impl Connection {
     async fn run(self, tcp: TcpStream) {
         let accepted = tokio::select! {
             () = self.shutdown.cancelled() => return,
-            accepted = tls::accept_within(self.limits.handshake_time_max, tcp, self.peer, &self.config) => accepted,
+            accepted = tls::accept_within(self.limits.handshake_time_max, tcp, self.peer, &self.config, Protocol::Http) => accepted,
         };
         match accepted {
             Ok(stream) => self.speak(stream).await,

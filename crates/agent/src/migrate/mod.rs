@@ -8,6 +8,7 @@
 //! Ground rules: every ask is idempotent and answered with what *is*; a migration that is not known here answers with a
 //! tombstone where the ask ends it, and with 404 where it only asks; after a restart the journals say what goes on.
 
+pub mod comparisons;
 pub mod journal;
 pub mod link;
 mod listen;
@@ -77,6 +78,7 @@ impl Migrations {
                     return Ok(tombstone);
                 }
                 self.context.instances.claim(ask.spec.id, ask.migration).await?;
+                self.context.comparisons.end(ask.spec.id).await;
                 let migration = ask.migration;
                 let payload = TargetPayload { ask, running: true, took_retained: false, spec: None };
                 self.add_target(migration, payload, target_machine::Phase::Unknown, target_machine::Event::Receive)
@@ -113,6 +115,7 @@ impl Migrations {
         })?;
         let running_before = vm.qmp().query_status().await.map_err(|error| crate::fault::of_qmp(&error))?.is_running();
         self.context.instances.claim(ask.instance, ask.migration).await?;
+        self.context.comparisons.end(ask.instance).await;
         let migration = ask.migration;
         let payload = SourcePayload { ask, running_before, receipt: None };
         let source = Source::start(

@@ -29,7 +29,8 @@ use crate::{
     vm::spec::{disk_node, disk_nodes, file_node},
 };
 
-pub const NBD_CONNECTIONS_MAX: u32 = 64;
+/// What one QEMU serves, too.
+const NBD_CONNECTIONS_MAX: usize = crate::migrate::source::arm::NBD_CONNECTIONS_MAX;
 pub const NBD_SOCKET: &str = "nbd.sock";
 const CONTROL_SOCKET: &str = "sd.sock";
 const PID_FILE: &str = "sd.pid";

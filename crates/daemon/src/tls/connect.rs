@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{ServerConfig, pki_types::ServerName};
-use tokio::net::TcpStream;
+use tokio::{io::BufReader, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Expect, Protocol, Refusal, TlsError, client_config};
@@ -19,7 +19,11 @@ use crate::{
 /// From the first byte of the handshake to its last.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
-pub type TlsStream = tokio_rustls::TlsStream<TcpStream>;
+/// Bulk data: a record is 16 KiB, and a call of the kernel for each would cost more than its copy.
+const DATA_READ_AHEAD_BYTES: usize = 128 << 10;
+const HTTP_READ_AHEAD_BYTES: usize = 8 << 10;
+
+pub type TlsStream = tokio_rustls::TlsStream<BufReader<TcpStream>>;
 
 /// Makes connections as `identity` to peers of `ca`.
 #[derive(Clone, Debug)]
@@ -37,14 +41,15 @@ impl Connector {
         let config = client_config(&self.identity, &self.ca, Expect::Exactly(expect.clone()), self.protocol)?;
         let tcp = tcp::connect(address, &self.options).await.map_err(|source| TlsError::Connect { address, source })?;
         let name = ServerName::IpAddress(address.ip().into());
+        let tcp = BufReader::with_capacity(self.protocol.read_ahead_bytes(), tcp);
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         within(HANDSHAKE_TIME_MAX, address, async { handshake.await.map(TlsStream::from) }).await
     }
 }
 
-/// The accepting side of a handshake; `config` of [`super::mutual`] or [`super::mutual_optional`].
+/// The accepting side of a data connection; `config` of [`super::mutual`].
 pub async fn accept(tcp: TcpStream, address: SocketAddr, config: &Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
-    accept_within(HANDSHAKE_TIME_MAX, tcp, address, config).await
+    accept_within(HANDSHAKE_TIME_MAX, tcp, address, config, Protocol::Data).await
 }
 
 pub(crate) async fn accept_within(
@@ -52,10 +57,21 @@ pub(crate) async fn accept_within(
     tcp: TcpStream,
     address: SocketAddr,
     config: &Arc<ServerConfig>,
+    protocol: Protocol,
 ) -> Result<TlsStream, TlsError> {
     tcp::tune(&tcp, &TcpOptions::default()).map_err(|source| TlsError::Connect { address, source })?;
+    let tcp = BufReader::with_capacity(protocol.read_ahead_bytes(), tcp);
     let handshake = TlsAcceptor::from(config.clone()).accept(tcp);
     within(time_max, address, async { handshake.await.map(TlsStream::from) }).await
+}
+
+impl Protocol {
+    fn read_ahead_bytes(self) -> usize {
+        match self {
+            Protocol::Http => HTTP_READ_AHEAD_BYTES,
+            Protocol::Data => DATA_READ_AHEAD_BYTES,
+        }
+    }
 }
 
 async fn within(

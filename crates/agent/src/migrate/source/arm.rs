@@ -21,12 +21,13 @@ use serde_json::{Value, json};
 use whimbrel_core::{disk::DiskName, id::Epoch};
 use whimbrel_qmp::{Qmp, QmpError};
 
-use crate::vm::spec::disk_node;
+use super::copy::DISK_CONNECTIONS;
+use crate::vm::spec::{DISKS_MAX, disk_node};
 
 /// Every export, node and bitmap of a move on the source begins with this.
 pub const OURS: &str = "whimbrel-move-";
-/// Connections of all disks and bitmaps together.
-pub const NBD_CONNECTIONS_MAX: u32 = 64;
+/// Connections of all disks, and one for each disk's bitmap.
+pub const NBD_CONNECTIONS_MAX: usize = DISKS_MAX * (DISK_CONNECTIONS + 1);
 /// Of the bitmap that is armed at a hand-over.
 pub const GRANULARITY_BYTES: u32 = 64 << 10;
 /// Name of the bitmap on a `null-co` node.

@@ -71,12 +71,29 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
         road.tell(FromSource::StartQemu).await?;
     }
     road.meter.begin("round_0");
-    first_round(road, &since).await?;
-    if !early {
+    let ram_began = round_0_and_ram(road, &since).await?;
+    if !early && ram_began.is_none() {
         road.tell(FromSource::StartQemu).await?;
     }
-    road.meter.begin("rounds");
-    ram::converge(road).await
+    road.meter.begin(if ram_began.is_some() { "ram" } else { "rounds" });
+    ram::converge(road, ram_began).await
+}
+
+/// Round 0, and beside its end the start of RAM: by the time when the disks are through, RAM's first pass often is too.
+/// Returns when RAM began, if it did.
+async fn round_0_and_ram(
+    road: &Arc<Road>,
+    since: &[Option<whimbrel_core::id::Epoch>],
+) -> Result<Option<Instant>, Failure> {
+    let disks = first_round(road, since);
+    tokio::pin!(disks);
+    tokio::select! {
+        biased;
+        done = &mut disks => return done.map(|()| None),
+        near = ram::near_the_end_of_round_0(road) => near?,
+    }
+    let (began, ()) = tokio::try_join!(ram::start(road), disks)?;
+    Ok(Some(began))
 }
 
 /// Waits until the target's QEMU can take the stream.
@@ -183,7 +200,7 @@ async fn arm_disks(road: &Arc<Road>, offer: &Offer, disks: Vec<AcceptedDisk>) ->
     let sender = Sender::start(streams, names);
     sender.set_rate(road.ask.options.bandwidth_bps_max);
     road.with_facts(|facts| facts.counters = Some(sender.counters()));
-    Ok(Copy { armed, sender, pools, disks, round: 0, tunnel: None })
+    Ok(Copy { armed, sender, pools, disks, round: 0 })
 }
 
 async fn first_round(road: &Arc<Road>, since: &[Option<whimbrel_core::id::Epoch>]) -> Result<(), Failure> {

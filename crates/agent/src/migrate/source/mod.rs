@@ -43,6 +43,7 @@ use whimbrel_core::{
 
 use self::road::{Cpu, Facts, Road};
 use super::{
+    comparisons::Comparison,
     journal::{Journal, SourceEntry, SourcePayload},
     meter::Meter,
 };
@@ -377,14 +378,15 @@ async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> 
     if road.ask.options.verify {
         publish.send_modify(|state| state.verification = Verification::Running);
         let (road, publish) = (road.clone(), publish.clone());
-        tokio::spawn(async move { verify_in_background(&road, &publish).await });
+        let comparison = road.context.comparisons.begin(road.ask.instance);
+        tokio::spawn(async move { verify_in_background(&road, &comparison, &publish).await });
     }
     Event::RetireFinished
 }
 
-async fn verify_in_background(road: &Arc<Road>, publish: &watch::Sender<State>) {
+async fn verify_in_background(road: &Arc<Road>, comparison: &Comparison, publish: &watch::Sender<State>) {
     road.step("comparing the moved disks with the frozen source");
-    let verdict = retire::verify(road).await;
+    let verdict = retire::verify(road, comparison).await;
     publish.send_modify(|state| {
         for report in &verdict.reports {
             let disks = state.receipt.iter_mut().flat_map(|receipt| &mut receipt.disks);

@@ -4,18 +4,20 @@
 //! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use whimbrel_core::{
-    convergence::{Decision, Limits, Policy, Sample, Throttle},
+    convergence::{Decision, Limits, Policy, Sample, Throttle, may_start_ram},
     failure::Failure,
+    progress::DiskLane,
 };
 
 use super::{
     copy::{self, ended, qemu_ready},
+    progress,
     road::{Copy, Road, of_qmp},
     stream::{self, RamLook},
 };
@@ -26,8 +28,34 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The pause that is aimed at first; the operator's limit is the last rung.
 const DOWNTIME_MS_WANTED: u64 = 100;
 
-/// Rounds and RAM until the policy says `Switch`.
-pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
+/// Returns when the target's QEMU is ready and so little of round 0 is left that RAM may start beside it.
+pub async fn near_the_end_of_round_0(road: &Road) -> Result<(), Failure> {
+    let mut ready = road.qemu_ready.subscribe();
+    // The sender is the road's own: it does not go while we look.
+    let _ = ready.wait_for(|ready| *ready).await;
+    loop {
+        let progress = progress::look(road);
+        let left = |lane: &DiskLane| lane.total_bytes.saturating_sub(lane.done_bytes);
+        let left_bytes: u64 = progress.disks.iter().map(left).sum();
+        // What the guest has written meanwhile is at most so much dirty again.
+        let written = road.guest_written_bytes().await?.saturating_sub(road.written_at_start.load(Ordering::SeqCst));
+        if may_start_ram(left_bytes + written, progress.rate_bps) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Starts QEMU's stream once the target takes it. Returns when it began.
+pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
+    qemu_ready(road).await?;
+    road.step("RAM, and the rounds of the disks beside it");
+    stream::start(road).await?;
+    Ok(Instant::now())
+}
+
+/// Rounds and RAM until the policy says `Switch`; RAM may run already.
+pub async fn converge(road: &Arc<Road>, ram_began: Option<Instant>) -> Result<(), Failure> {
     let options = &road.ask.options;
     let mut policy = Policy::new(Limits {
         downtime_ms_max: options.downtime_ms_max.min(DOWNTIME_MS_WANTED),
@@ -35,7 +63,7 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
         allow_throttle: options.allow_throttle,
         deadline_ms: options.deadline_ms,
     });
-    let mut ram = Ram::default();
+    let mut ram = Ram { began: ram_began, passes: 0, pass_began: None };
     let mut shipped = Shipped::round_0(road);
     loop {
         let sample = sample(road, &mut ram, &shipped).await?;
@@ -45,12 +73,8 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
                 return Ok(());
             }
             Decision::StartRam => {
-                qemu_ready(road).await?;
+                ram.began = Some(start(road).await?);
                 road.meter.begin("ram");
-                road.step("RAM, and the rounds of the disks beside it");
-                let mut copy = road.copy.lock().await;
-                stream::start(road, copy.as_mut().ok_or_else(ended)?).await?;
-                ram.started = Some(Instant::now());
             }
             Decision::Throttle(throttle) => slow_down(road, throttle).await?,
             Decision::GiveUp(failure) => return Err(failure),
@@ -87,9 +111,8 @@ async fn next_round(road: &Arc<Road>) -> Result<Shipped, Failure> {
     Ok(Shipped { bytes, took: begun.elapsed(), ended: Instant::now() })
 }
 
-#[derive(Default)]
 struct Ram {
-    started: Option<Instant>,
+    began: Option<Instant>,
     passes: u64,
     pass_began: Option<Instant>,
 }
@@ -101,15 +124,15 @@ async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample,
         armed.dirty_bytes().await.map_err(of_qmp)?.into_iter().sum()
     };
     let since_round = shipped.ended.elapsed() + shipped.took;
-    let look = match ram.started {
+    let look = match ram.began {
         Some(_) => Some(stream::look(road).await?),
         None => None,
     };
     if let Some(look) = &look {
         stream::check(look)?;
     }
-    let (ram_remaining_bytes, ram_bps) = match (&look, ram.started) {
-        (Some(look), Some(started)) => (ram.left(look), rate(road.ram.from_qemu.get(), started.elapsed())),
+    let (ram_remaining_bytes, ram_bps) = match (&look, ram.began) {
+        (Some(look), Some(began)) => (ram.left(look), rate(road.ram.from_qemu.get(), began.elapsed())),
         _ => (road.instance.spec().ram_mb << 20, 0),
     };
     let sample = Sample {
@@ -118,10 +141,11 @@ async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample,
         round_bytes: shipped.bytes,
         dirty_bytes,
         dirty_bps: rate(dirty_bytes, since_round),
-        ram_started: ram.started.is_some(),
+        ram_started: ram.began.is_some(),
         ram_remaining_bytes,
         ram_bps,
     };
+    tracing::debug!(migration = %road.ask.migration, ?sample, ?look, "looked");
     road.with_facts(|facts| facts.sampled(&sample, look.as_ref()));
     Ok(sample)
 }

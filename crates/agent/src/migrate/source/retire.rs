@@ -7,7 +7,10 @@
 use std::{sync::Arc, time::Duration};
 
 use whimbrel_api::agent::Verification;
-use whimbrel_core::{failure::Failure, id::Epoch};
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    id::Epoch,
+};
 use whimbrel_transfer::{
     NbdPool, Stream,
     extent::CONTEXT_ALLOCATION,
@@ -21,6 +24,7 @@ use super::{
     road::Road,
 };
 use crate::{
+    migrate::comparisons::Comparison,
     paths::disk_file,
     storage::daemon::{DaemonDisk, StorageDaemon},
 };
@@ -43,8 +47,8 @@ pub struct Verdict {
     pub reports: Vec<VerifyReport>,
 }
 
-pub async fn verify(road: &Arc<Road>) -> Verdict {
-    match compare(road).await {
+pub async fn verify(road: &Arc<Road>, comparison: &Comparison) -> Verdict {
+    match compare(road, comparison).await {
         Ok(reports) => {
             let equal = reports.iter().all(VerifyReport::is_equal);
             let verification = if equal { Verification::Equal } else { Verification::Different };
@@ -70,14 +74,18 @@ fn differences(reports: &[VerifyReport]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-async fn compare(road: &Arc<Road>) -> Result<Vec<VerifyReport>, Failure> {
+async fn compare(road: &Arc<Road>, comparison: &Comparison) -> Result<Vec<VerifyReport>, Failure> {
+    let ended = || Failure::new(FailureCode::Cancelled, "the server's next move began before its disks were compared");
+    if road.context.instances.claimed_by(road.ask.instance).is_some() {
+        return Err(ended());
+    }
     let disks = retained_disks(road, road.ask.epoch)?;
     let daemon =
         StorageDaemon::start(&road.context.hypervisor, &road.context.paths.run_dir_of(road.ask.migration), &disks)
             .await?;
-    let compared = compare_over(road, &daemon, &disks).await;
+    let compared = comparison.unless_ended(compare_over(road, &daemon, &disks)).await;
     daemon.quit(QUIT_TIME_MAX).await?;
-    compared
+    compared.unwrap_or_else(|| Err(ended()))
 }
 
 async fn compare_over(

@@ -89,7 +89,6 @@ pub struct Copy {
     pub pools: Vec<NbdPool>,
     pub disks: Vec<AcceptedDisk>,
     pub round: u32,
-    pub tunnel: Option<JoinHandle<()>>,
 }
 
 /// What is known and shown of the move.

@@ -19,7 +19,7 @@ use whimbrel_transfer::{hello::StreamKind, ram::tunnel};
 
 use super::{
     connect,
-    road::{Copy, Road, of_qmp},
+    road::{Road, of_qmp},
 };
 
 /// QEMU's own limit would be 128 MiB/s.
@@ -43,7 +43,7 @@ pub struct RamLook {
 }
 
 /// Starts the stream; it goes on by itself, beside the disk rounds.
-pub async fn start(road: &Arc<Road>, copy: &mut Copy) -> Result<(), Failure> {
+pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
     let qmp = road.qmp()?;
     // QEMU takes no capability while it migrates, so the ladder's last rungs are prepared here; they start at no throttle.
     let slow = road.ask.options.allow_auto_converge;
@@ -68,7 +68,7 @@ pub async fn start(road: &Arc<Road>, copy: &mut Copy) -> Result<(), Failure> {
         .map_err(|error| failed(&format!("QEMU's migration stream: {error}")))?;
     let _ = fs_err::remove_file(&socket);
     let (road, cancel) = (road.clone(), road.cancel.clone());
-    copy.tunnel = Some(tokio::spawn(async move {
+    tokio::spawn(async move {
         let carried = tokio::select! {
             carried = tunnel(road.ask.migration, qemu, link, &road.ram) => carried,
             () = cancel.cancelled() => return,
@@ -76,7 +76,7 @@ pub async fn start(road: &Arc<Road>, copy: &mut Copy) -> Result<(), Failure> {
         if let Err(error) = carried {
             let _ = road.events.send(Event::Failed { failure: error.failure() }).await;
         }
-    }));
+    });
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! for QEMU announces the guest before anybody decided that it may run here; below 10.0 `late-block-activate` stays off,
 //! so the disks are active at the end of the load and a bitmap can be armed before `cont`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -18,8 +18,6 @@ use crate::{
     paths::disk_file,
     vm::process::{StartSpec, Vm},
 };
-
-const RAM_STREAM_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Starts QEMU and says `QemuReady`; the RAM stream is joined to it when it comes.
 pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
@@ -87,7 +85,7 @@ fn join_ram(road: &Arc<Road>, socket: std::path::PathBuf) {
 }
 
 async fn carry(road: &Road, socket: &std::path::Path) -> Result<(), Failure> {
-    let link = road.arrivals.ram(RAM_STREAM_TIME_MAX).await?;
+    let link = road.arrivals.ram().await;
     let qemu = UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(FailureCode::QemuFailed, format!("cannot connect to {}: {error}", socket.display()))
     })?;

@@ -127,8 +127,14 @@ impl Target {
         let vm = self.road.context.instances.get(self.road.ask.spec.id).and_then(|instance| instance.vm());
         let Some(vm) = vm else { return Ok(()) };
         let road = self.road.clone();
+        let id = road.ask.spec.id;
+        // In this order: a move that claims the server ends the comparison after.
+        let comparison = road.context.comparisons.begin(id);
+        if road.context.instances.claimed_by(id).is_some() {
+            return Ok(());
+        }
         tokio::spawn(async move {
-            if let Err(failure) = verify::verify(&road, &vm, stream).await {
+            if let Err(failure) = verify::verify(&road, &vm, &comparison, stream).await {
                 tracing::warn!(migration = %road.ask.migration, %failure, "the moved disks could not be compared");
             }
         });

@@ -151,30 +151,28 @@ impl Arrivals {
             let mut data = self.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             (data.len() == usize::from(count)).then(|| std::mem::take(&mut *data).into_values().collect())
         };
-        self.wait(all, deadline, &format!("{count} data streams")).await
-    }
-
-    pub async fn ram(&self, deadline: Duration) -> Result<Stream, Failure> {
-        let one = || self.ram.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        self.wait(one, deadline, "the RAM stream").await
-    }
-
-    async fn wait<T>(&self, take: impl Fn() -> Option<T>, deadline: Duration, what: &str) -> Result<T, Failure> {
-        let waiting = async {
-            loop {
-                let came = self.came.notified();
-                tokio::pin!(came);
-                // Listening begins before the look, so that nothing comes in between unseen.
-                came.as_mut().enable();
-                if let Some(found) = take() {
-                    return found;
-                }
-                came.await;
-            }
-        };
-        tokio::time::timeout(deadline, waiting).await.map_err(|_| {
-            let detail = format!("{what} of the source did not come within {} s", deadline.as_secs());
+        tokio::time::timeout(deadline, self.wait(all)).await.map_err(|_| {
+            let detail =
+                format!("{count} data streams of the source did not come within {} s", deadline.as_secs());
             Failure::new(FailureCode::PeerLost, detail)
         })
+    }
+
+    /// Waits for as long as the source copies disks first: a lost link or the move's end ends it.
+    pub async fn ram(&self) -> Stream {
+        self.wait(|| self.ram.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()).await
+    }
+
+    async fn wait<T>(&self, take: impl Fn() -> Option<T>) -> T {
+        loop {
+            let came = self.came.notified();
+            tokio::pin!(came);
+            // Listening begins before the look, so that nothing comes in between unseen.
+            came.as_mut().enable();
+            if let Some(found) = take() {
+                return found;
+            }
+            came.await;
+        }
     }
 }
