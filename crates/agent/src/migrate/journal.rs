@@ -73,6 +73,20 @@ impl Journal {
         self.load_all(TARGET).await
     }
 
+    /// Of a migration so old that nobody asks for it any more.
+    pub async fn forget(&self, migration: MigrationId) -> Result<(), Failure> {
+        for role in [SOURCE, TARGET] {
+            let path = self.dir.join(format!("{migration}.{role}"));
+            let removed = tokio::task::spawn_blocking({
+                let path = path.clone();
+                move || durable::remove(&path)
+            });
+            let removed = removed.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            removed.map_err(|error| unwritable(&path, &error))?;
+        }
+        Ok(())
+    }
+
     async fn save<P: Serialize>(&self, migration: MigrationId, role: &str, entry: &Entry<P>) -> Result<(), Failure> {
         let path = self.dir.join(format!("{migration}.{role}"));
         let bytes = serde_json::to_vec_pretty(entry).map_err(|error| unwritable(&path, &error))?;

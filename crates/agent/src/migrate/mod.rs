@@ -42,6 +42,8 @@ use self::{
 };
 use crate::context::Context;
 
+/// So many ended migrations keep their tasks, for a late question of the peer; older ones keep their last report.
+const ENDED_MAX: usize = 32;
 /// A target answers `receive` when its place is ready, at the latest after this.
 const PREPARED_TIME_MAX: Duration = Duration::from_secs(20);
 
@@ -127,6 +129,7 @@ impl Migrations {
             source_machine::Event::Start,
         );
         lock(&self.sources).insert(migration, source.clone());
+        self.settle();
         Ok(source.ask(source_machine::Event::Query).await)
     }
 
@@ -195,7 +198,8 @@ impl Migrations {
                 ));
                 continue;
             };
-            if matches!(record, TargetRecord::Owned | TargetRecord::Running) {
+            // Of an owned one, QEMU says first whether the guest ran: its machine goes on with `Activate`.
+            if matches!(record, TargetRecord::Running) {
                 let spec = payload.spec.clone().unwrap_or_else(|| payload.ask.spec.clone());
                 self.context.instances.adopt_after_restart(spec, entry.epoch, entry.migration).await?;
             }
@@ -236,11 +240,27 @@ impl Migrations {
 
     fn bury(&self, report: MigrationReport) -> MigrationReport {
         let mut tombstones = lock(&self.tombstones);
-        while tombstones.len() >= TOMBSTONES_MAX {
-            tombstones.pop_first();
-        }
         tombstones.insert(report.migration, report.clone());
+        while tombstones.len() > TOMBSTONES_MAX {
+            let Some((oldest, _)) = tombstones.pop_first() else { break };
+            let journal = self.journal.clone();
+            tokio::spawn(async move {
+                if let Err(failure) = journal.forget(oldest).await {
+                    tracing::warn!(migration = %oldest, %failure, "an old journal stays");
+                }
+            });
+        }
         report
+    }
+
+    /// Ends the tasks of migrations that ended long ago; their last report stays.
+    fn settle(&self) {
+        while let Some(source) = oldest_ended(&self.sources, Source::is_settled) {
+            self.bury(source.report());
+        }
+        while let Some(target) = oldest_ended(&self.targets, Target::is_end) {
+            self.bury(target.report());
+        }
     }
 
     pub fn target(&self, id: MigrationId) -> Option<Arc<Target>> {
@@ -260,8 +280,16 @@ impl Migrations {
     ) -> Arc<Target> {
         let target = Target::start(self.context.clone(), self.journal.clone(), payload, phase, first);
         lock(&self.targets).insert(id, target.clone());
+        self.settle();
         target
     }
+}
+
+/// Takes it out if there are too many; ids rise with time, so the first is the oldest.
+fn oldest_ended<T>(all: &Mutex<BTreeMap<MigrationId, Arc<T>>>, ended: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    let mut all = lock(all);
+    let old: Vec<MigrationId> = all.iter().filter(|(_, each)| ended(each)).map(|(id, _)| *id).collect();
+    old.first().filter(|_| old.len() > ENDED_MAX).and_then(|id| all.remove(id))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -50,6 +50,7 @@ use super::{
 use crate::{context::Context, instances::Instance};
 
 const EVENTS_MAX: usize = 64;
+pub const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// The speed of the guest before the move is taken over this long.
 pub const BEFORE: Duration = Duration::from_secs(8);
@@ -106,6 +107,11 @@ impl Source {
 
     pub fn is_end(&self) -> bool {
         self.state.borrow().phase.is_end()
+    }
+
+    /// An end, and nothing goes on in the background.
+    pub fn is_settled(&self) -> bool {
+        self.is_end() && self.state.borrow().verification != Verification::Running
     }
 
     pub fn report(&self) -> MigrationReport {
@@ -201,7 +207,9 @@ impl Driver {
             let ended = self.publish.borrow().phase.is_end();
             tokio::select! {
                 Some(event) = self.inbox.recv() => self.step(&event).await,
-                Some((event, done)) = self.asked.recv() => {
+                asked = self.asked.recv() => {
+                    // Nobody can ask any more: it was settled.
+                    let Some((event, done)) = asked else { return };
                     self.step(&event).await;
                     let _ = done.send(());
                 }
@@ -225,6 +233,9 @@ impl Driver {
         }
         if matches!(step.next, Phase::HandedOver { .. }) {
             self.road.meter.guest_runs_on_target();
+        }
+        if step.next.is_end() && !phase.is_end() {
+            tokio::spawn(leave(self.road.clone()));
         }
         self.publish.send_modify(|state| state.phase = step.next);
         for effect in step.effects {
@@ -259,6 +270,12 @@ impl Driver {
             busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&effect);
         });
     }
+}
+
+/// The last words are on their way; the target closes its end when this one does.
+async fn leave(road: Arc<Road>) {
+    tokio::time::sleep(LAST_WORDS_TIME_MAX).await;
+    drop(road.link.lock().await.take());
 }
 
 fn note_before(road: &Road) {

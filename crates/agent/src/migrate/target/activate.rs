@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Ground rules: `cont` with a writable export of the disk still there only warns, so it is checked here; the bitmap that
-//! makes the way back cheap is armed before the first write; every failure before `cont` surely left the guest unrun.
+//! makes the way back cheap is armed before the first write; every failure before `cont` surely left the guest unrun; after
+//! a restart of the agent it goes on from what QEMU says, and a guest that may have run is never given back.
 
 use std::{
     sync::Arc,
@@ -36,29 +37,88 @@ use crate::{
     wire,
 };
 
+const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 const LOADED_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the event that the machine waits for.
 pub async fn activate(road: &Arc<Road>) -> Event {
-    let vm = road.work.lock().await.vm.clone();
-    let Some(vm) = vm else {
-        let failure = Failure::new(FailureCode::QemuFailed, "the target's QEMU is gone");
-        return Event::ContFailed { failure };
+    let vm = match road.recovered {
+        true => match found_again(road).await {
+            Some(vm) => vm,
+            // It was there when OWN was written, and nobody knows whether `cont` was given before it went.
+            None => return Event::GuestLost,
+        },
+        false => match road.work.lock().await.vm.clone() {
+            Some(vm) => vm,
+            None => return gone_before_cont(),
+        },
     };
+    if road.recovered {
+        // What was taken in before the restart had its `cont`, though its guest may be paused by now.
+        if road.context.instances.get(road.ask.spec.id).is_some_and(|mine| mine.owned_epoch() == Some(road.ask.epoch)) {
+            return done(road, &vm).await;
+        }
+        match state_of(&vm).await {
+            Some(GuestState::Ran) => return done(road, &vm).await,
+            Some(GuestState::NeverRan) => {}
+            None => return Event::GuestLost,
+        }
+    }
     if let Err(failure) = ready(road, &vm).await {
         return Event::ContFailed { failure };
     }
     if road.with_known(|known| known.running)
         && let Err(error) = vm.qmp().execute("cont", json!({})).await
     {
-        return match vm.qmp().query_status().await.map(|state| state.is_running()) {
-            // The answer was lost or late, the guest runs.
-            Ok(true) => done(road, &vm).await,
-            Ok(false) => Event::ContFailed { failure: of_qmp(error) },
-            Err(_) => Event::GuestLost,
+        return match state_of(&vm).await {
+            // The answer was lost or late, the guest runs or did.
+            Some(GuestState::Ran) => done(road, &vm).await,
+            Some(GuestState::NeverRan) => Event::ContFailed { failure: of_qmp(error) },
+            None => Event::GuestLost,
         };
     }
     done(road, &vm).await
+}
+
+fn gone_before_cont() -> Event {
+    Event::ContFailed { failure: Failure::new(FailureCode::QemuFailed, "the target's QEMU is gone") }
+}
+
+/// QEMU of a move whose agent died between OWN and the running guest. A QEMU that lives and does not answer is asked again
+/// until it does or ends: only it knows whether the guest runs.
+async fn found_again(road: &Road) -> Option<Arc<Vm>> {
+    let id = road.ask.spec.id;
+    // Taken in before the restart: the instance holds its monitor.
+    let held = || road.context.instances.get(id).and_then(|instance| instance.vm());
+    loop {
+        if let Some(vm) = held().or(road.work.lock().await.vm.clone()) {
+            return vm.has_exited().is_none().then_some(vm);
+        }
+        match Vm::attach(&road.context.paths.run_dir(id)).await {
+            Ok(Some(vm)) => road.work.lock().await.vm = Some(Arc::new(vm)),
+            Ok(None) => return None,
+            Err(failure) => {
+                tracing::error!(migration = %road.ask.migration, %failure, "the moved guest's QEMU does not answer yet");
+                tokio::time::sleep(ATTACH_AGAIN).await;
+            }
+        }
+    }
+}
+
+enum GuestState {
+    NeverRan,
+    Ran,
+}
+
+/// `None` if QEMU does not say.
+async fn state_of(vm: &Vm) -> Option<GuestState> {
+    let status = vm.qmp().execute("query-status", json!({})).await.ok()?;
+    // Of `RunState` in qapi/run-state.json those in which a loaded guest waits for its first `cont`; every other one, also
+    // a guest that crashed, shut down or hit an I/O error, has run.
+    match status["status"].as_str()? {
+        "inmigrate" | "prelaunch" | "paused" | "postmigrate" => Some(GuestState::NeverRan),
+        _ => Some(GuestState::Ran),
+    }
 }
 
 async fn ready(road: &Road, vm: &Vm) -> Result<(), Failure> {
@@ -97,15 +157,22 @@ async fn wait_loaded(qmp: &Qmp) -> Result<(), Failure> {
 }
 
 /// One fresh bitmap per disk, from this hand-over on; those of earlier ones came with a retained copy and mean nothing now.
+/// One of this hand-over is there if the agent died in the middle.
 async fn arm_bitmaps(road: &Road, qmp: &Qmp) -> Result<(), Failure> {
     let Some(spec) = road.with_known(|known| known.spec.clone()) else { return Ok(()) };
-    for old in arm::bitmaps(qmp).await.map_err(of_qmp)?.into_iter().filter(|bitmap| is_epoch_bitmap(&bitmap.name)) {
+    let mine = epoch_bitmap(road.ask.epoch);
+    let there = arm::bitmaps(qmp).await.map_err(of_qmp)?;
+    for old in there.iter().filter(|bitmap| is_epoch_bitmap(&bitmap.name) && bitmap.name != mine) {
         let which = json!({"node": old.node, "name": old.name});
         qmp.execute("block-dirty-bitmap-remove", which).await.map_err(of_qmp)?;
     }
     for disk in &spec.disks {
+        let node = disk_node(&disk.name);
+        if there.iter().any(|bitmap| bitmap.node == node && bitmap.name == mine) {
+            continue;
+        }
         let bitmap = json!({
-            "node": disk_node(&disk.name), "name": epoch_bitmap(road.ask.epoch),
+            "node": node, "name": mine,
             "granularity": arm::GRANULARITY_BYTES, "persistent": disk.format == DiskFormat::Qcow2,
         });
         qmp.execute("block-dirty-bitmap-add", bitmap).await.map_err(of_qmp)?;

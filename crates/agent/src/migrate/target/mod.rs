@@ -60,7 +60,8 @@ impl Target {
     ) -> Arc<Target> {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (asks, asked) = mpsc::channel(EVENTS_MAX);
-        let road = Arc::new(new_road(context, journal, payload, events));
+        let road =
+            Arc::new(Road { recovered: first == Event::Restarted, ..new_road(context, journal, payload, events) });
         let (publish, phase) = watch::channel(phase);
         let driver = Driver { road: road.clone(), publish, busy: Arc::default(), inbox, asked };
         tokio::spawn(driver.run(first));
@@ -180,6 +181,7 @@ fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, eve
         arrivals: road::Arrivals::default(),
         work: tokio::sync::Mutex::default(),
         cancel: tokio_util::sync::CancellationToken::new(),
+        recovered: false,
         jobs: tokio_util::task::TaskTracker::new(),
         sealed: tokio_util::sync::CancellationToken::new(),
         known: Mutex::new(known),
@@ -303,7 +305,9 @@ impl Driver {
             let ended = self.publish.borrow().is_end();
             tokio::select! {
                 Some(event) = self.inbox.recv() => self.step(&event).await,
-                Some((event, done)) = self.asked.recv() => {
+                asked = self.asked.recv() => {
+                    // Nobody can ask any more: it was settled.
+                    let Some((event, done)) = asked else { return };
                     self.step(&event).await;
                     let _ = done.send(());
                 }
@@ -324,6 +328,9 @@ impl Driver {
             tracing::error!(migration = %self.road.ask.migration, %failure, "the journal refuses; the step is not taken");
             let _ = self.road.events.try_send(Event::Failed { failure });
             return;
+        }
+        if step.next.is_end() && !phase.is_end() {
+            tokio::spawn(leave(self.road.clone()));
         }
         self.publish.send_replace(step.next);
         for effect in step.effects {
@@ -371,6 +378,12 @@ async fn execute(road: &Arc<Road>, effect: Effect, phase: Phase) {
         Effect::AskSource => road.say(ToSource::WhatIsSo).await,
         Effect::Report => {}
     }
+}
+
+/// The last words are on their way.
+async fn leave(road: Arc<Road>) {
+    tokio::time::sleep(super::source::LAST_WORDS_TIME_MAX).await;
+    road.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
 }
 
 /// The guest runs on these files: they must become this host's, whatever it takes.

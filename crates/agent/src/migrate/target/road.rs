@@ -44,6 +44,8 @@ pub struct Road {
     pub control: Mutex<Option<Control>>,
     pub arrivals: Arrivals,
     pub work: tokio::sync::Mutex<Work>,
+    /// The agent restarted: what it started before is found again, not remembered.
+    pub recovered: bool,
     /// Ends every task of this migration.
     pub cancel: CancellationToken,
     /// What the source asked for and is being done; to undo waits until it is left off.
@@ -152,8 +154,7 @@ impl Arrivals {
             (data.len() == usize::from(count)).then(|| std::mem::take(&mut *data).into_values().collect())
         };
         tokio::time::timeout(deadline, self.wait(all)).await.map_err(|_| {
-            let detail =
-                format!("{count} data streams of the source did not come within {} s", deadline.as_secs());
+            let detail = format!("{count} data streams of the source did not come within {} s", deadline.as_secs());
             Failure::new(FailureCode::PeerLost, detail)
         })
     }
