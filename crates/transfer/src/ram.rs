@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use whimbrel_core::id::MigrationId;
 
@@ -48,7 +49,16 @@ async fn carry(
         doing.map(|doing| move |error| TransferError::Tunnel { migration, doing, source: Arc::new(error) });
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let len = from.read(&mut buffer).await.map_err(read_failed)?;
+        let mut len = from.read(&mut buffer).await.map_err(read_failed)?;
+        // A TLS record is 16 KiB, and a QEMU that is woken for each loads a tenth of what it could: take all that is there.
+        while len > 0 && len < BUFFER_BYTES {
+            match from.read(&mut buffer[len..]).now_or_never() {
+                Some(Ok(more)) if more > 0 => len += more,
+                // An end shows again at the next read.
+                Some(Ok(_)) | None => break,
+                Some(Err(error)) => return Err(read_failed(error)),
+            }
+        }
         if len == 0 {
             // The other side may have closed already; the half-close then has nobody to tell.
             let _ = to.shutdown().await;
