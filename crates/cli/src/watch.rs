@@ -92,6 +92,9 @@ fn say_ending(migration: &Migration, what: &str, json: bool) -> Result<()> {
     if let Some(cleaned_up) = &migration.cleaned_up {
         eprintln!("cleaned up: {cleaned_up}");
     }
+    if let Some(left_behind) = &migration.left_behind {
+        eprintln!("left to be cleaned up: {left_behind}");
+    }
     if let Some(hint) = migration.failure.as_ref().and_then(|failure: &Failure| failure.hint.as_ref()) {
         eprintln!("hint: {hint}");
     }

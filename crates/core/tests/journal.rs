@@ -38,6 +38,7 @@ fn roles() -> Vec<Role> {
         Role::Target(TargetRecord::Refused { failure: failure() }),
         Role::Coordinator(coordinator::Phase::Preparing),
         Role::Coordinator(coordinator::Phase::Done(coordinator::Outcome::Completed)),
+        Role::Coordinator(coordinator::Phase::Owing { failure: failure() }),
     ]
 }
 

@@ -147,6 +147,7 @@ fn coordinator_phases() -> Vec<coordinator::Phase> {
         Phase::Running,
         Phase::Cancelling { failure: failure() },
         Phase::Clearing { failure: failure() },
+        Phase::Owing { failure: failure() },
         Phase::Settling,
         Phase::Done(Outcome::Completed),
         Phase::Done(Outcome::Cancelled),
@@ -156,7 +157,7 @@ fn coordinator_phases() -> Vec<coordinator::Phase> {
 
 fn coordinator_events() -> Vec<coordinator::Event> {
     use coordinator::Event;
-    [Event::Begin, Event::Cancel, Event::GiveUp { failure: failure() }, Event::Tick]
+    [Event::Begin, Event::Cancel, Event::GiveUp { failure: failure() }, Event::TargetOverdue, Event::Tick]
         .into_iter()
         .chain(source_phases().into_iter().map(Event::SourceIs))
         .chain(target_phases().into_iter().map(Event::TargetIs))

@@ -145,7 +145,21 @@ impl<'a> Search<'a> {
         if !source_can && !target_can {
             return Some((Invariant::I2, "no side can run the guest any more"));
         }
-        self.left_behind(state).map(|what| (Invariant::I4, what))
+        self.let_go_too_early(state).or_else(|| self.left_behind(state)).map(|what| (Invariant::I4, what))
+    }
+
+    /// Once the server is free, another move of it may begin: nothing of this one may be under way where its guest is.
+    fn let_go_too_early(&self, state: &State) -> Option<&'static str> {
+        let roles = &self.model.roles;
+        if !roles.coordinator_phases[state.coordinator as usize].is_owing() {
+            return None;
+        }
+        let source_rests = roles.source_phases[state.source as usize].is_end() || state.source == State::first().source;
+        let at_rest = source_rests && state.source_work == 0 && !state.is(ARMED);
+        if !at_rest || !self.source_has_guest(state) {
+            return Some("the server was let go before its source was at rest with the guest");
+        }
+        (!state.is(SOURCE_CLAIM | TARGET_CLAIM)).then_some("room was given away that the target may still fill")
     }
 
     /// Once the coordinator is done, also after whatever arrives later.

@@ -31,10 +31,16 @@ pub enum Fault {
     RefusalLeavesQemu,
     /// A committed source says COMMIT once and never again.
     CommitSentOnce,
+    /// The coordinator lets the server go before the source has said that it keeps the guest.
+    ServerFreedUnasked,
+    /// The coordinator takes a target that does not answer for one that is clean.
+    DebtForgiven,
+    /// The coordinator does not ask for what the target owes.
+    DebtNotAsked,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 12] = [
+    pub const ALL: [Fault; 15] = [
         Fault::TargetRunsAlone,
         Fault::SourceResumesAfterCommit,
         Fault::SourceForgetsAbort,
@@ -47,6 +53,9 @@ impl Fault {
         Fault::SourceIgnoresNack,
         Fault::RefusalLeavesQemu,
         Fault::CommitSentOnce,
+        Fault::ServerFreedUnasked,
+        Fault::DebtForgiven,
+        Fault::DebtNotAsked,
     ];
 }
 
@@ -116,7 +125,8 @@ pub fn coordinator_step(
     phase: &coordinator::Phase,
     event: &coordinator::Event,
 ) -> coordinator::Step {
-    use coordinator::{Effect, Event, Phase};
+    use coordinator::{Effect, Event, Outcome, Phase, Side};
+    let kept = || Outcome::Failed { failure: failure(), guest_at: Side::Source };
     match (fault, phase, event) {
         (Some(Fault::DiscardUnasked), Phase::Running, Event::Cancel) => coordinator::Step {
             next: Phase::Clearing { failure: failure() },
@@ -124,6 +134,21 @@ pub fn coordinator_step(
             effects: vec![Effect::TellTarget(AskTarget::Discard { failure: failure() })],
             note: Note::Moved,
         },
+        (Some(Fault::ServerFreedUnasked), Phase::Cancelling { .. }, Event::TargetOverdue) => coordinator::Step {
+            next: Phase::Owing { failure: failure() },
+            persist: true,
+            effects: vec![Effect::Free(kept())],
+            note: Note::Moved,
+        },
+        (Some(Fault::DebtForgiven), Phase::Clearing { .. }, Event::TargetOverdue) => coordinator::Step {
+            next: Phase::Done(kept()),
+            persist: true,
+            effects: vec![Effect::Close(kept())],
+            note: Note::Moved,
+        },
+        (Some(Fault::DebtNotAsked), Phase::Owing { .. }, Event::Tick) => {
+            coordinator::Step { next: phase.clone(), persist: false, effects: vec![], note: Note::Waiting }
+        }
         _ => phase.step(event),
     }
 }

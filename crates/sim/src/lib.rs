@@ -17,7 +17,9 @@
 //! - **I1** never two running guests;
 //! - **I2** some side can always run it, and what ran at the target is never rolled back or incomplete;
 //! - **I3** an end can be reached without any further death, cancel or failure;
-//! - **I4** once the coordinator is done, no claim, job, file or process is left behind, whatever arrives later.
+//! - **I4** once the coordinator is done, no claim, job, file or process is left behind, whatever arrives later; and once it
+//!   let the server go while the target still owes its clean-up, the source is at rest with the guest and the target's room
+//!   is kept.
 
 pub mod explore;
 pub mod fault;

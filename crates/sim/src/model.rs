@@ -76,6 +76,8 @@ impl State {
 pub enum Action {
     Begin,
     Cancel,
+    /// The shell has waited for the target long enough.
+    TargetOverdue,
     CoordinatorTick,
     SourceTick,
     TargetTick,
@@ -121,6 +123,7 @@ impl Action {
                 end != End::FailedBefore && end != End::FailedAfter && end != End::DiedAfter
             }
             Action::Cancel
+            | Action::TargetOverdue
             | Action::AllMessagesLost
             | Action::SourceAgentDies
             | Action::TargetAgentDies
@@ -217,6 +220,7 @@ pub struct Model {
     target_events: TargetEvents,
     begin: u8,
     cancel: u8,
+    target_overdue: u8,
     coordinator_tick: u8,
     /// Of the coordinator's event `SourceIs(phase 0)`, and `TargetIs(phase 0)`.
     source_is: u8,
@@ -225,7 +229,7 @@ pub struct Model {
 
 impl Model {
     pub fn new(roles: Roles) -> Self {
-        use coordinator::Event::{Begin, Cancel, SourceIs, TargetIs, Tick};
+        use coordinator::Event::{Begin, Cancel, SourceIs, TargetIs, TargetOverdue, Tick};
         let coordinator = |event| roles.coordinator_event(&event);
         Model {
             to_source: to_source(&roles),
@@ -234,6 +238,7 @@ impl Model {
             target_events: target_events(&roles),
             begin: coordinator(Begin),
             cancel: coordinator(Cancel),
+            target_overdue: coordinator(TargetOverdue),
             coordinator_tick: coordinator(Tick),
             source_is: coordinator(SourceIs(source::Phase::Idle)),
             target_is: coordinator(TargetIs(target::Phase::Unknown)),
@@ -255,6 +260,7 @@ impl Model {
     fn coordinator_acts(&self, state: State, found: &mut Vec<(Action, State)>) {
         found.push((Action::Begin, self.coordinator(state, self.begin)));
         found.push((Action::Cancel, self.coordinator(state, self.cancel)));
+        found.push((Action::TargetOverdue, self.coordinator(state, self.target_overdue)));
         found.push((Action::CoordinatorTick, self.coordinator(state, self.coordinator_tick)));
         for phase in 0..self.roles.source_phases.len() as u8 {
             if state.net & (1 << (net::SOURCE_IS + u32::from(phase))) != 0 {

@@ -164,6 +164,8 @@ impl Roles {
             match effect {
                 coordinator::Effect::TellSource(ask) => cell.sent |= ask_source(ask),
                 coordinator::Effect::TellTarget(ask) => cell.sent |= ask_target(ask),
+                // What it lets go is seen by the phase; claims stay as they are.
+                coordinator::Effect::Free(_) => {}
                 coordinator::Effect::Close(outcome) => {
                     cell.close = Some(match outcome {
                         coordinator::Outcome::Completed => Close::Completed,
@@ -276,6 +278,7 @@ fn plain_coordinator(phase: &coordinator::Phase) -> coordinator::Phase {
     match phase {
         Phase::Cancelling { .. } => Phase::Cancelling { failure: failure() },
         Phase::Clearing { .. } => Phase::Clearing { failure: failure() },
+        Phase::Owing { .. } => Phase::Owing { failure: failure() },
         Phase::Done(Outcome::Cancelled | Outcome::Failed { .. }) => {
             Phase::Done(Outcome::Failed { failure: failure(), guest_at: Side::Source })
         }
@@ -377,6 +380,7 @@ fn coordinator_phases() -> Vec<coordinator::Phase> {
         Phase::Running,
         Phase::Cancelling { failure: failure() },
         Phase::Clearing { failure: failure() },
+        Phase::Owing { failure: failure() },
         Phase::Settling,
         Phase::Done(Outcome::Completed),
         Phase::Done(Outcome::Failed { failure: failure(), guest_at: Side::Source }),
@@ -386,7 +390,7 @@ fn coordinator_phases() -> Vec<coordinator::Phase> {
 /// First what the shell says, then every report of the source, then of the target: `SOURCE_IS` and `TARGET_IS` count on it.
 fn coordinator_events() -> Vec<coordinator::Event> {
     use coordinator::Event;
-    [Event::Begin, Event::Cancel, Event::GiveUp { failure: failure() }, Event::Tick]
+    [Event::Begin, Event::Cancel, Event::GiveUp { failure: failure() }, Event::TargetOverdue, Event::Tick]
         .into_iter()
         .chain(source_phases().into_iter().map(Event::SourceIs))
         .chain(target_phases().into_iter().map(Event::TargetIs))

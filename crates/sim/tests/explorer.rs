@@ -28,6 +28,9 @@ fn broken_by(fault: Fault) -> Invariant {
         Fault::SourceIgnoresNack => Invariant::I3,
         Fault::RefusalLeavesQemu => Invariant::I4,
         Fault::CommitSentOnce => Invariant::I3,
+        Fault::ServerFreedUnasked => Invariant::I4,
+        Fault::DebtForgiven => Invariant::I4,
+        Fault::DebtNotAsked => Invariant::I3,
     }
 }
 

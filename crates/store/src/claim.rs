@@ -3,7 +3,7 @@
 //! ```text
 //! create instance    claim on its host
 //! create migration   one more claim, on the target
-//! migration ends     the guest's side keeps its claim, the other's is gone
+//! migration ends     the guest's side keeps its claim, the other's is gone as soon as it is known to be clean
 //! delete instance    its claims go with it
 //! ```
 //!

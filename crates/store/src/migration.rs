@@ -2,12 +2,13 @@
 //!
 //! Ground rules: the phase changes only by compare-and-set on `generation`, so two controllers that drive one migration
 //! cannot both act on the same step; the end of a migration, the claims and the instance's host are one transaction; an
-//! instance has at most one unfinished migration (a partial unique index).
+//! instance has at most one unfinished migration (a partial unique index). One whose server is free but whose target still
+//! owes its clean-up is finished, and yet has to be driven on; it keeps its claim on the target.
 
 use serde::Serialize;
 use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
-    failure::Failure,
+    failure::{Failure, FailureCode},
     id::{Epoch, HostName, InstanceId, MigrationId},
     migration::coordinator::{Outcome, Phase, Side},
     progress::Progress,
@@ -17,7 +18,7 @@ use whimbrel_core::{
 use crate::{
     HostLoad, Page, PageAsk, Room, Store,
     claim::{self, Claim},
-    error::{Result, conflict, db, not_found, unique},
+    error::{Result, StoreError, conflict, db, not_found, unique},
     instance::TaskState,
     record::{Record, bigint, json},
 };
@@ -119,6 +120,8 @@ fn failure_of(phase: &Phase) -> Option<&Failure> {
         Phase::Cancelling { failure } | Phase::Clearing { failure } | Phase::Done(Outcome::Failed { failure, .. }) => {
             Some(failure)
         }
+        // Ended as the operator wished.
+        Phase::Owing { failure } => Some(failure).filter(|failure| failure.code != FailureCode::Cancelled),
         Phase::Queued
         | Phase::Preparing
         | Phase::Running
@@ -185,9 +188,10 @@ impl Store {
         ask.page(&rows, read, |migration| migration.id.to_string())
     }
 
-    /// Those that somebody has to drive on.
+    /// Those that somebody has to drive on: unfinished, or with a target that owes its clean-up.
     pub async fn list_unfinished_migrations(&self, ask: &PageAsk) -> Result<Page<MigrationRow>> {
-        let rows = sqlx::query(select!("WHERE finished_us IS NULL AND id > $1 ORDER BY id LIMIT $2"))
+        let open = select!("WHERE (finished_us IS NULL OR owing_us IS NOT NULL) AND id > $1 ORDER BY id LIMIT $2");
+        let rows = sqlx::query(open)
             .bind(ask.after())
             .bind(ask.rows())
             .fetch_all(&self.reads)
@@ -208,14 +212,15 @@ impl Store {
     /// Stores the next phase if `generation` is still the one that the step was taken from; returns the new one.
     ///
     /// With the machine's last phase this ends the migration: the claim on the side without the guest is gone, and the
-    /// instance is idle, on the side with the guest.
+    /// instance is idle, on the side with the guest. If the target still owes its clean-up, its claim stays: see
+    /// [`Store::settle_owing_migration`].
     pub async fn advance_migration(&self, id: MigrationId, generation: u64, phase: &Phase, now_us: i64) -> Result<u64> {
         let failed = db("advance migration");
         let failure = failure_of(phase).map(|failure| text(id, "failure", failure)).transpose()?;
         let mut transaction = self.begin("advance migration").await?;
         let row = sqlx::query(
             "UPDATE migrations SET phase = $3, status = $4, failure = $5, updated_us = $6, finished_us = $7, \
-             generation = generation + 1 WHERE id = $1 AND generation = $2 AND finished_us IS NULL \
+             owing_us = $8, generation = generation + 1 WHERE id = $1 AND generation = $2 AND finished_us IS NULL \
              RETURNING id, instance, target, epoch, generation",
         )
         .bind(id.to_string())
@@ -224,18 +229,17 @@ impl Store {
         .bind(text(id, "status", &phase.status())?)
         .bind(failure)
         .bind(now_us)
-        .bind(phase.is_end().then_some(now_us))
+        .bind(phase.is_over().then_some(now_us))
+        .bind(phase.is_owing().then_some(now_us))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(&failed)?;
         let Some(row) = row else {
             drop(transaction);
-            let now = self.migration(id).await?;
-            let reason = format!("was at step {generation}, and is {:?} at step {} now", now.phase, now.generation);
-            return Err(conflict(OBJECT, id, reason));
+            return Err(self.advanced_meanwhile(id, generation).await);
         };
         let record = Record::new(OBJECT, &row)?;
-        if phase.is_end() {
+        if phase.is_over() {
             let instance = record.parsed("instance")?;
             match phase.guest_at() {
                 Some(Side::Target) => {
@@ -243,12 +247,56 @@ impl Store {
                     let target: HostName = record.parsed("target")?;
                     settle_instance(&mut transaction, instance, &target, record.us("epoch")?).await?;
                 }
+                Some(Side::Source) | None if phase.is_owing() => {}
                 Some(Side::Source) | None => claim::release(&mut transaction, id).await?,
             }
             end_task(&mut transaction, instance, now_us).await?;
         }
         transaction.commit().await.map_err(failed)?;
         record.number("generation")
+    }
+
+    /// The target has cleaned up at last: `phase` is the machine's end. The instance may be in the middle of something else
+    /// by now; only the claim of this migration goes.
+    pub async fn settle_owing_migration(
+        &self,
+        id: MigrationId,
+        generation: u64,
+        phase: &Phase,
+        now_us: i64,
+    ) -> Result<u64> {
+        let failed = db("settle migration");
+        let mut transaction = self.begin("settle migration").await?;
+        let row = sqlx::query(
+            "UPDATE migrations SET phase = $3, status = $4, updated_us = $5, owing_us = NULL, \
+             generation = generation + 1 WHERE id = $1 AND generation = $2 AND owing_us IS NOT NULL \
+             RETURNING id, generation",
+        )
+        .bind(id.to_string())
+        .bind(bigint(generation))
+        .bind(text(id, "phase", phase)?)
+        .bind(text(id, "status", &phase.status())?)
+        .bind(now_us)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        let Some(row) = row else {
+            drop(transaction);
+            return Err(self.advanced_meanwhile(id, generation).await);
+        };
+        claim::release(&mut transaction, id).await?;
+        transaction.commit().await.map_err(failed)?;
+        Record::new(OBJECT, &row)?.number("generation")
+    }
+
+    async fn advanced_meanwhile(&self, id: MigrationId, generation: u64) -> StoreError {
+        match self.migration(id).await {
+            Ok(now) => {
+                let reason = format!("was at step {generation}, and is {:?} at step {} now", now.phase, now.generation);
+                conflict(OBJECT, id, reason)
+            }
+            Err(error) => error,
+        }
     }
 
     /// Notes what the agents told, also of a migration that ended (verification goes on after the move).

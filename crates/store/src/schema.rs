@@ -16,7 +16,10 @@ struct Change {
 }
 
 /// In order. A file that was released is never edited: a change is a new file.
-const CHANGES: &[Change] = &[Change { version: 1, sql: include_str!("../migrations/0001_initial.sql") }];
+const CHANGES: &[Change] = &[
+    Change { version: 1, sql: include_str!("../migrations/0001_initial.sql") },
+    Change { version: 2, sql: include_str!("../migrations/0002_owing.sql") },
+];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.
 const POSTGRES_LOCK: &str = "DO $$ BEGIN PERFORM pg_advisory_xact_lock(7741520931); END $$";

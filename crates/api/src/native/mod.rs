@@ -253,6 +253,8 @@ pub struct Migration {
     pub guest_at: Option<HostName>,
     /// What was cleaned up after a failure or cancel, for people.
     pub cleaned_up: Option<String>,
+    /// What is still to be cleaned up, and on which host, for people. It is done as soon as that host can be asked.
+    pub left_behind: Option<String>,
     pub created_us: i64,
     pub finished_us: Option<i64>,
 }

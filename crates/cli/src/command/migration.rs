@@ -65,6 +65,9 @@ fn details(migration: &native::Migration, json: bool) -> Result<()> {
     if let Some(cleaned_up) = &migration.cleaned_up {
         pairs.push(("cleaned up", cleaned_up.clone()));
     }
+    if let Some(left_behind) = &migration.left_behind {
+        pairs.push(("left behind", left_behind.clone()));
+    }
     table::print_pairs(&pairs);
     if let Some(receipt) = &migration.receipt {
         println!();

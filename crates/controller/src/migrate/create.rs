@@ -11,7 +11,7 @@ use whimbrel_core::{
 use whimbrel_daemon::pki::Secret;
 use whimbrel_store::{InstanceRow, MigrationRow, Room, StoreError};
 
-use super::{drive, plan};
+use super::{debt, drive, plan};
 use crate::{
     answer::{Answer, ApiError},
     app::{App, Shared},
@@ -22,6 +22,9 @@ use crate::{
 const CANCEL_TRIES: u32 = 20;
 
 pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration) -> Answer<MigrationRow> {
+    if let Some(host) = &new.host {
+        debt::settle_first(app, row.id, host).await?;
+    }
     let planned = plan::planned(app, row, new).await?;
     let refused = format!("server '{}' cannot be moved", row.name);
     if !planned.plan.reasons.is_empty() {
@@ -99,7 +102,7 @@ fn too_late(row: &MigrationRow) -> Failure {
         "migration {} of server '{}' cannot be cancelled: it is {}",
         row.id,
         row.instance_name,
-        if row.phase.is_end() { "over" } else { "past the point of no return" }
+        if row.phase.is_over() { "over" } else { "past the point of no return" }
     );
     Failure::new(FailureCode::Conflict, detail).hint("see `whimbrel migration show`; move the server back if need be")
 }

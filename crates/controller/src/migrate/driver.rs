@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Ground rules: nothing is asked of an agent before the phase that asks it is stored. Another controller, or the operator's
-//! cancel, may advance the same row: then the row rules and this driver reads it again. A side that never answered is given
-//! up after `SILENCE_MAX`; one that did answer is waited for, since only it knows what became of the guest.
+//! cancel, may advance the same row: then the row rules and this driver reads it again. How long a side is waited for says
+//! [`super::patience`].
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ use whimbrel_core::{
 };
 use whimbrel_store::{MigrationNews, MigrationRow, StoreError};
 
-use super::{Driven, effects::Asks, watch, word};
+use super::{Driven, debt, effects::Asks, patience::Patience, watch, word};
 use crate::{
     answer::failure_of,
     app::{App, Shared},
@@ -41,8 +41,6 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Progress is stored no more often than this.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
-/// An agent that has never answered for this migration is given up after so long.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Answers beget effects, and these answers: the machine's road is shorter than this.
 const EVENTS_MAX: usize = 64;
 
@@ -52,7 +50,7 @@ pub(super) struct Driver<'a> {
     pub(super) driven: Arc<Driven>,
     asks: Asks,
     news_at: Option<Instant>,
-    begun: Instant,
+    patience: Patience,
 }
 
 pub(super) async fn run(app: &Shared, row: MigrationRow, driven: Arc<Driven>) {
@@ -71,6 +69,7 @@ pub(super) async fn run(app: &Shared, row: MigrationRow, driven: Arc<Driven>) {
         }
     };
     driver.drive().await;
+    debt::run(&mut driver).await;
     watch::run(&mut driver).await;
 }
 
@@ -78,7 +77,14 @@ impl<'a> Driver<'a> {
     async fn new(app: &'a App, row: MigrationRow, driven: Arc<Driven>) -> Result<Self, Failure> {
         let spec = spec_of(app, &row).await?;
         let options: MoveOptions = serde_json::from_value(row.options.clone()).unwrap_or_default();
-        Ok(Driver { app, asks: Asks { spec, options }, row, driven, news_at: None, begun: Instant::now() })
+        Ok(Driver {
+            app,
+            asks: Asks { spec, options },
+            row,
+            driven,
+            news_at: None,
+            patience: Patience::new(Instant::now()),
+        })
     }
 
     pub(super) fn options(&self) -> &MoveOptions {
@@ -91,13 +97,18 @@ impl<'a> Driver<'a> {
 
     async fn drive(&mut self) {
         let mut tick_at = Instant::now();
-        while !self.row.phase.is_end() {
+        while !self.row.phase.is_over() {
             if Instant::now() >= tick_at {
                 tick_at = Instant::now() + TICK_EVERY;
                 let event = if self.row.phase == Phase::Queued { Event::Begin } else { Event::Tick };
                 self.feed(event).await;
             }
             self.look().await;
+            if let Some(overdue) = self.patience.overdue(&self.row.phase, Instant::now()) {
+                tracing::warn!(migration = %self.row.id, host = %self.row.target,
+                    "the target does not clean up; the server is let go and the host is asked again later");
+                self.feed(overdue).await;
+            }
             let driven = self.driven.clone();
             tokio::select! {
                 // The operator's cancel: the row has it.
@@ -113,7 +124,7 @@ impl<'a> Driver<'a> {
     /// Asks both sides what is so.
     async fn look(&mut self) {
         let (source, target) = match self.row.phase {
-            Phase::Queued | Phase::Done(_) => return,
+            Phase::Queued | Phase::Owing { .. } | Phase::Done(_) => return,
             Phase::Preparing => (None, Some(self.asks.report(self.app, &self.row, Role::Target).await)),
             Phase::Running | Phase::Cancelling { .. } | Phase::Settling => {
                 let (source, target) = tokio::join!(
@@ -136,6 +147,9 @@ impl<'a> Driver<'a> {
 
     /// What an answer, or the lack of one, means to the machine.
     async fn heard(&mut self, role: Role, answer: Result<MigrationReport, Failure>) -> Option<Event> {
+        if answer.as_ref().err().is_none_or(|failure| is_final(failure.code)) {
+            self.patience.heard(role, Instant::now());
+        }
         match answer {
             Ok(report) if report.migration != self.row.id || report.epoch != self.row.epoch || report.role != role => {
                 tracing::error!(migration = %self.row.id, ?report, "an agent reported something else than was asked");
@@ -156,32 +170,19 @@ impl<'a> Driver<'a> {
     }
 
     fn silent(&mut self, role: Role, failure: Failure) -> Option<Event> {
-        let ever = {
+        {
             let mut observed = self.driven.observed.lock().unwrap_or_else(PoisonError::into_inner);
             match role {
-                Role::Source => {
-                    observed.source_silence = Some(failure.clone());
-                    observed.source.is_some()
-                }
-                Role::Target => {
-                    observed.target_silence = Some(failure.clone());
-                    observed.target.is_some()
-                }
+                Role::Source => observed.source_silence = Some(failure.clone()),
+                Role::Target => observed.target_silence = Some(failure.clone()),
             }
-        };
+        }
         tracing::debug!(migration = %self.row.id, ?role, %failure, "no answer");
-        let hopeless = match self.row.phase {
-            Phase::Preparing => role == Role::Target,
-            Phase::Running => role == Role::Source,
-            Phase::Queued | Phase::Cancelling { .. } | Phase::Clearing { .. } | Phase::Settling | Phase::Done(_) => {
-                false
-            }
-        };
-        (hopeless && !ever && self.begun.elapsed() > SILENCE_MAX).then_some(Event::GiveUp { failure })
+        self.patience.silent(&self.row.phase, role, failure, Instant::now())
     }
 
     /// Feeds one event and all that follows from it.
-    async fn feed(&mut self, event: Event) {
+    pub(super) async fn feed(&mut self, event: Event) {
         let mut queue = VecDeque::from([event]);
         for _ in 0..EVENTS_MAX {
             let Some(event) = queue.pop_front() else { return };
@@ -201,11 +202,16 @@ impl<'a> Driver<'a> {
     /// Whether the step may be acted on.
     async fn persist(&mut self, step: &Step) -> bool {
         let (id, generation) = (self.row.id, self.row.generation);
-        match self.app.store.advance_migration(id, generation, &step.next, App::now_us()).await {
+        let stored = match self.row.phase.is_owing() {
+            true => self.app.store.settle_owing_migration(id, generation, &step.next, App::now_us()).await,
+            false => self.app.store.advance_migration(id, generation, &step.next, App::now_us()).await,
+        };
+        match stored {
             Ok(next) => {
                 self.row.generation = next;
                 self.row.phase = step.next.clone();
-                if self.row.phase.is_end() {
+                self.patience.moved(Instant::now());
+                if self.row.phase.is_over() {
                     self.app.servers_changed.notify_one();
                 }
                 true
@@ -223,7 +229,12 @@ impl<'a> Driver<'a> {
 
     async fn read_again(&mut self) {
         match self.app.store.migration(self.row.id).await {
-            Ok(row) => self.row = row,
+            Ok(row) => {
+                if row.phase != self.row.phase {
+                    self.patience.moved(Instant::now());
+                }
+                self.row = row;
+            }
             Err(error) => tracing::warn!(migration = %self.row.id, %error, "a migration could not be read again"),
         }
     }
@@ -237,6 +248,7 @@ impl<'a> Driver<'a> {
             }
             Err(failure) if is_final(failure.code) && failure.code != FailureCode::NotFound => {
                 tracing::warn!(migration = %self.row.id, ?role, %failure, "an agent refuses; it is asked again");
+                self.patience.heard(role, Instant::now());
                 None
             }
             other => self.heard(role, other).await,

@@ -35,7 +35,7 @@ impl Asks {
             Effect::TellSource(ask) => Some((Role::Source, *ask == AskSource::Send)),
             Effect::TellTarget(ask) => Some((Role::Target, *ask == AskTarget::Receive)),
             // Done in the transaction that stored the phase.
-            Effect::Close(_) => None,
+            Effect::Free(_) | Effect::Close(_) => None,
         }
     }
 
@@ -45,7 +45,7 @@ impl Asks {
             let answer = match effect {
                 Effect::TellSource(ask) => within(ASK_TIME_MAX, "source", self.tell_source(app, row, ask)).await,
                 Effect::TellTarget(ask) => within(ASK_TIME_MAX, "target", self.tell_target(app, row, ask)).await,
-                Effect::Close(_) => Err(Failure::new(FailureCode::Internal, "an end is no ask")),
+                Effect::Free(_) | Effect::Close(_) => Err(Failure::new(FailureCode::Internal, "an end is no ask")),
             };
             (effect.clone(), answer)
         });

@@ -4,6 +4,7 @@
 //! POST plan         facts of both sides -> core's prechecks and forecast
 //! POST migrations   the same -> row and claim in one transaction -> a driver
 //! driver            event -> core's coordinator machine -> one transaction (compare-and-set) -> asks of the agents
+//! debt              the server is free, its target is asked to clean up until it has
 //! watch             after the move: the receipt, and the verification that goes on
 //! ```
 //!
@@ -11,9 +12,11 @@
 //! controller can drive any migration on; progress is shown from memory and stored now and then. The move itself goes on
 //! without any of this.
 mod create;
+mod debt;
 mod driver;
 mod effects;
 mod observed;
+mod patience;
 mod plan;
 mod view;
 mod watch;
@@ -86,7 +89,7 @@ pub fn drive(app: &Shared, row: MigrationRow) {
     });
 }
 
-/// After a restart: every migration that has not ended, and every one whose verification was not seen to end.
+/// After a restart: every migration that has not ended or whose target owes its clean-up, and every one whose verification was not seen to end.
 pub async fn drive_on(app: &Shared) -> Result<(), StoreError> {
     let mut ask = PageAsk::default();
     loop {
@@ -120,6 +123,7 @@ fn word(phase: &Phase) -> &'static str {
         Phase::Running => "moving",
         Phase::Cancelling { .. } => "being undone on the source",
         Phase::Clearing { .. } => "being undone on the target",
+        Phase::Owing { .. } => "over; the target has yet to clean up",
         Phase::Settling => "the guest runs on the target; the source retires its copy",
         Phase::Done(_) => "done",
     }

@@ -1,6 +1,6 @@
 //! What a move would do, and why not: facts of both sides, then core's checks and forecast. Nothing is touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::future::join_all;
 use whimbrel_api::{
@@ -14,7 +14,7 @@ use whimbrel_core::{
     failure::{Failure, FailureCode},
     forecast::{Forecast, LINK_BPS_UNKNOWN, Question, forecast},
     host::HostFacts,
-    id::HostName,
+    id::{HostName, MigrationId},
     instance::PowerState,
     migration::coordinator::{Outcome, Phase},
     precheck::Placement,
@@ -22,6 +22,7 @@ use whimbrel_core::{
 };
 use whimbrel_store::{HostRow, HostState, InstanceRow, PageAsk, StoreError, TaskState};
 
+use super::debt;
 use crate::{
     answer::Answer,
     app::App,
@@ -122,13 +123,13 @@ fn busy(row: &InstanceRow) -> Vec<Failure> {
     };
     match (row.task, row.power) {
         (Some(TaskState::Migrating), _) => {
-            refuse("is migrating already", "wait for its end or cancel it: whimbrel migration list")
+            refuse("is migrating already", "wait for its end or cancel it: see `whimbrel migration list`")
         }
         (Some(task), _) => refuse(&format!("is {task}"), "wait until that is done"),
         (None, Some(PowerState::Running | PowerState::Paused)) => Vec::new(),
         (None, Some(PowerState::Stopped)) => refuse(
             "is stopped; only a running server can be moved",
-            &format!("start it first: whimbrel server start {}", row.name),
+            &format!("start it first: `whimbrel server start {}`", row.name),
         ),
         (None, Some(PowerState::Crashed) | None) => refuse(
             "does not run; only a running server can be moved",
@@ -150,37 +151,54 @@ async fn offers(
         Some(host) => vec![host.clone()],
         None => app.all_hosts().await?.into_iter().filter(|host| host.name != source.name).collect(),
     };
-    let left = hosts_left(app, row).await?;
+    let past = past(app, row).await?;
     let mut offers = Vec::new();
     let mut why_not = Vec::new();
     for host in hosts {
-        match app.books(&host).await? {
-            Ok(books) => {
+        match (app.books(&host).await?, past.owing.get(&host.name)) {
+            (Ok(_), Some(migration)) => {
+                let reason = debt::reason(&row.name, &host.name, *migration);
+                why_not.push((host.name, vec![reason]));
+            }
+            (Ok(books), None) => {
                 let facts = books.with(&app.store.host_load(&host.name).await?);
                 offers.push((host, books, facts));
             }
-            Err(failure) => why_not.push((host.name, vec![failure])),
+            (Err(failure), Some(_) | None) => why_not.push((host.name, vec![failure])),
         }
     }
     let offers = join_all(offers.into_iter().map(async |(host, books, facts)| {
-        let retained = if left.contains(&host.name) { retained(app, row, &host).await } else { None };
+        let retained = if past.left.contains(&host.name) { retained(app, row, &host).await } else { None };
         Offer { books, facts, retained }
     }))
     .await;
     Ok((offers, why_not))
 }
 
-/// Where the server was before: only there something of it can be retained.
-async fn hosts_left(app: &App, row: &InstanceRow) -> Result<HashSet<HostName>, StoreError> {
-    let mut left = HashSet::new();
+/// What earlier moves of the server mean for the next one.
+#[derive(Default)]
+struct Past {
+    /// Where the server was before: only there something of it can be retained.
+    left: HashSet<HostName>,
+    /// Where something of a failed move may still be.
+    owing: HashMap<HostName, MigrationId>,
+}
+
+async fn past(app: &App, row: &InstanceRow) -> Result<Past, StoreError> {
+    let mut past = Past::default();
     let mut ask = PageAsk::default();
     loop {
         let page = app.store.list_migrations(Some(row.id), &ask).await?;
-        let moved = page.items.into_iter().filter(|migration| migration.phase == Phase::Done(Outcome::Completed));
-        left.extend(moved.map(|migration| migration.source));
+        for migration in page.items {
+            if migration.phase == Phase::Done(Outcome::Completed) {
+                past.left.insert(migration.source);
+            } else if migration.phase.is_owing() {
+                past.owing.insert(migration.target, migration.id);
+            }
+        }
         ask.marker = page.next;
         if ask.marker.is_none() {
-            return Ok(left);
+            return Ok(past);
         }
     }
 }

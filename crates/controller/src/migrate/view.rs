@@ -15,7 +15,7 @@ use whimbrel_core::{
 use whimbrel_store::MigrationRow;
 
 use super::{
-    Observed,
+    Observed, debt,
     watch::{is_over, of_word},
 };
 use crate::app::App;
@@ -23,13 +23,14 @@ use crate::app::App;
 pub fn view(app: &App, row: MigrationRow) -> Migration {
     let observed = app.drivers.of(row.id).map(|driven| driven.observed()).unwrap_or_default();
     let verification = of_word(row.verification.as_deref());
-    let ended = row.phase.is_end();
+    let ended = row.phase.is_over();
     Migration {
         status: status(&row, verification),
         step: step(&row, &observed),
         guest_at: guest_at(&row, &observed),
         failure: failure(&row, verification),
         cleaned_up: row.cleaned_up.clone().or_else(|| cleaned_up(&row)),
+        left_behind: debt::in_words(&row, observed.target_silence.as_ref()),
         id: row.id,
         server: row.instance,
         server_name: row.instance_name,
@@ -50,10 +51,12 @@ fn status(row: &MigrationRow, verification: Verification) -> MigrationStatus {
         Phase::Preparing => MigrationStatus::Preparing,
         Phase::Running | Phase::Settling => MigrationStatus::Running,
         Phase::Cancelling { .. } | Phase::Clearing { .. } => MigrationStatus::Cancelling,
-        Phase::Done(Outcome::Completed) if verifies(row) && !is_over(verification) => MigrationStatus::Verifying,
-        Phase::Done(Outcome::Completed) => MigrationStatus::Completed,
-        Phase::Done(Outcome::Cancelled) => MigrationStatus::Cancelled,
-        Phase::Done(Outcome::Failed { .. }) => MigrationStatus::Failed,
+        Phase::Owing { .. } | Phase::Done(_) => match row.phase.outcome() {
+            Some(Outcome::Completed) if verifies(row) && !is_over(verification) => MigrationStatus::Verifying,
+            Some(Outcome::Completed) => MigrationStatus::Completed,
+            Some(Outcome::Cancelled) => MigrationStatus::Cancelled,
+            Some(Outcome::Failed { .. }) | None => MigrationStatus::Failed,
+        },
     }
 }
 
@@ -69,10 +72,10 @@ fn step(row: &MigrationRow, observed: &Observed) -> String {
     let waited = match &row.phase {
         Phase::Preparing | Phase::Clearing { .. } => waits(&row.target, &observed.target_silence),
         Phase::Running | Phase::Cancelling { .. } | Phase::Settling => waits(&row.source, &observed.source_silence),
-        Phase::Queued | Phase::Done(_) => None,
+        Phase::Queued | Phase::Owing { .. } | Phase::Done(_) => None,
     };
     let told = || observed.step().unwrap_or_else(|| row.step.clone());
-    waited.unwrap_or_else(|| if row.phase.is_end() { row.step.clone() } else { told() })
+    waited.unwrap_or_else(|| if row.phase.is_over() { row.step.clone() } else { told() })
 }
 
 /// Where the guest runs now, as far as anybody can say.
@@ -81,7 +84,7 @@ fn guest_at(row: &MigrationRow, observed: &Observed) -> Option<HostName> {
         // The source was never asked.
         Phase::Queued | Phase::Preparing => Some(Side::Source),
         Phase::Running | Phase::Cancelling { .. } => last_seen_at(observed),
-        Phase::Clearing { .. } | Phase::Settling | Phase::Done(_) => row.phase.guest_at(),
+        Phase::Clearing { .. } | Phase::Owing { .. } | Phase::Settling | Phase::Done(_) => row.phase.guest_at(),
     };
     side.map(|side| match side {
         Side::Source => row.source.clone(),
@@ -131,24 +134,20 @@ fn failure(row: &MigrationRow, verification: Verification) -> Option<Failure> {
     )
 }
 
-/// These ends are reached only through the sides' own durable word that they are clean.
+/// As the sides have durably said.
 fn cleaned_up(row: &MigrationRow) -> Option<String> {
-    let side = match &row.phase {
-        Phase::Done(Outcome::Cancelled) => Side::Source,
-        Phase::Done(Outcome::Failed { guest_at, .. }) => *guest_at,
-        Phase::Done(Outcome::Completed)
+    let source = format!("on host '{}' the server is as it was before", row.source);
+    match &row.phase {
+        Phase::Done(Outcome::Cancelled | Outcome::Failed { guest_at: Side::Source, .. }) => {
+            Some(format!("host '{}' holds nothing of this migration any more; {source}", row.target))
+        }
+        Phase::Owing { .. } => Some(source),
+        Phase::Done(Outcome::Completed | Outcome::Failed { guest_at: Side::Target, .. })
         | Phase::Queued
         | Phase::Preparing
         | Phase::Running
         | Phase::Cancelling { .. }
         | Phase::Clearing { .. }
-        | Phase::Settling => return None,
-    };
-    match side {
-        Side::Source => Some(format!(
-            "host '{}' holds nothing of this migration any more; on host '{}' the server is as it was before",
-            row.target, row.source
-        )),
-        Side::Target => None,
+        | Phase::Settling => None,
     }
 }

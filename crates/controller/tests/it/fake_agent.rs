@@ -54,6 +54,7 @@ pub struct Told {
     pub relays: Vec<Relay>,
     pub give_ups: Vec<GiveUp>,
     pub refuse_receive: Option<Failure>,
+    pub refuse_discard: Option<Failure>,
     pub refuse_instances: Option<Failure>,
     pub changed_since: Option<Epoch>,
     pub facts: Option<HostFacts>,
@@ -312,14 +313,17 @@ async fn cancel(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Jso
     Json(report.clone())
 }
 
-async fn discard(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Json<GiveUp>) -> Json<MigrationReport> {
+async fn discard(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Json<GiveUp>) -> Answer<MigrationReport> {
     let mut told = agent.told();
+    if let Some(failure) = &told.refuse_discard {
+        return Err(refuse(failure.clone()));
+    }
     told.give_ups.push(ask.clone());
     let refused = Report::Target(target::Phase::Refused { failure: ask.failure });
     let report =
         told.migrations.entry(id).or_insert(new_report(id, ask.instance, ask.epoch, Role::Target, refused.clone()));
     report.state = refused;
-    Json(report.clone())
+    Ok(Json(report.clone()))
 }
 
 async fn relay(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Json<Relay>) -> Answer<MigrationReport> {

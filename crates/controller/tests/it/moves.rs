@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 
 use whimbrel_api::{
     agent::{Relay, Verification},
-    native::{Migration, MigrationStatus, NewMigration, ServerStatus},
+    native::{HostState, Migration, MigrationStatus, NewMigration, ServerStatus},
 };
 use whimbrel_core::{
     disk::CopyMode,
     failure::{Failure, FailureCode},
     id::{Epoch, MigrationId},
     migration::{
-        message::{ToSource, ToTarget},
+        message::{Report, ToSource, ToTarget},
         source, target,
     },
     receipt::{CpuSeconds, DiskReceipt, RamReceipt, Receipt},
 };
 
-use crate::place::{Place, name, until};
+use crate::{
+    fake_agent::FakeAgent,
+    place::{Place, name, until},
+};
 
 fn to(host: &str) -> NewMigration {
     NewMigration { host: Some(host.to_owned()), ..NewMigration::default() }
@@ -209,20 +212,87 @@ async fn a_move_goes_on_after_the_controller_died_in_the_middle() {
     assert_eq!(place.client.server("s1").await.unwrap().host, Some(name("h2")));
 }
 
+/// The move of `s1` to h2 is under way when h2 is lost; the source notices by its link and takes its guest on.
+async fn lose_the_target(place: &Place, h1: &FakeAgent, h2: &FakeAgent) -> (MigrationId, Failure) {
+    let begun = place.client.migrate("s1", &to("h2")).await.unwrap();
+    until("the source to be asked", async || h1.told().sends.first().cloned()).await;
+    h2.stop();
+    let lost = Failure::new(FailureCode::PeerLost, "the link to 'h2' broke").hint("try again");
+    h1.source_is(begun.id, source::Phase::Aborted { failure: lost.clone() });
+    (begun.id, lost)
+}
+
+/// What a target that is back says once it has cleaned up.
+async fn is_clean(place: &Place, h2: &FakeAgent, id: MigrationId) {
+    let clean = until("h2 to have cleaned up", async || {
+        place.client.migration(id).await.ok().filter(|migration| migration.left_behind.is_none())
+    })
+    .await;
+    assert_eq!(clean.status, MigrationStatus::Failed);
+    assert!(clean.cleaned_up.is_some_and(|text| text.contains("'h2' holds nothing")));
+    assert!(
+        h2.told().migrations[&id].state == Report::Target(target::Phase::Refused { failure: clean.failure.unwrap() })
+    );
+}
+
 #[tokio::test]
-async fn a_target_that_goes_down_is_waited_for_and_cleared() {
+async fn a_lost_target_does_not_hold_the_server_and_cleans_up_when_it_is_back() {
+    let (mut place, h1, h2, _) = Place::with_server().await;
+    let h3 = place.host("h3").await;
+    let (id, lost) = lose_the_target(&place, &h1, &h2).await;
+    let failed = is(&place, id, MigrationStatus::Failed).await;
+    assert_eq!((failed.failure, failed.guest_at), (Some(lost), Some(name("h1"))));
+    assert!(failed.finished_us.is_some());
+    assert!(failed.cleaned_up.is_some_and(|text| text.contains("'h1'") && !text.contains("h2")));
+    assert!(failed.left_behind.is_some_and(|text| text.contains("'h2'")));
+    let late = place.client.cancel_migration(id).await.unwrap_err();
+    assert!(late.detail.contains("it is over"), "{late}");
+
+    // The server is free, and another host takes it.
+    place.server_is("s1", ServerStatus::Active).await;
+    place.host_is("h2", HostState::Down).await;
+    let down = place.client.migrate("s1", &to("h2")).await.unwrap_err();
+    assert_eq!(down.code, FailureCode::HostDown, "{down}");
+    let again = place.client.migrate("s1", &to("h3")).await.unwrap();
+    until("the source to be asked again", async || (h1.told().sends.last()?.migration == again.id).then_some(())).await;
+
+    // The debt is not forgotten, and when it is settled the later move is not touched.
+    place.stop().await;
+    place.start_again().await;
+    let h2 = place.host("h2").await;
+    is_clean(&place, &h2, id).await;
+    is(&place, again.id, MigrationStatus::Running).await;
+    h3.owns(again.id);
+    h1.handed_over(again.id, receipt(&again, true), Verification::Equal);
+    is(&place, again.id, MigrationStatus::Completed).await;
+    assert_eq!(place.server_is("s1", ServerStatus::Active).await.host, Some(name("h3")));
+}
+
+#[tokio::test]
+async fn a_host_that_is_back_takes_the_server_once_it_is_clean() {
+    let (place, h1, h2, _) = Place::with_server().await;
+    let (id, _) = lose_the_target(&place, &h1, &h2).await;
+    is(&place, id, MigrationStatus::Failed).await;
+    let stuck = Failure::new(FailureCode::QemuFailed, "QEMU does not die");
+    let h2 = place.host_that("h2", |told| told.refuse_discard = Some(stuck)).await;
+    let refused = place.client.migrate("s1", &to("h2")).await.unwrap_err();
+    assert_eq!(refused.code, FailureCode::Conflict, "{refused}");
+    assert!(refused.detail.contains(&id.to_string()) && refused.hint.is_some(), "{refused}");
+    h2.told().refuse_discard = None;
+    let again = place.client.migrate("s1", &to("h2")).await.unwrap();
+    is_clean(&place, &h2, id).await;
+    until("the source to be asked again", async || (h1.told().sends.last()?.migration == again.id).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_cancel_ends_though_the_target_is_lost() {
     let (place, h1, h2, _) = Place::with_server().await;
     let begun = place.client.migrate("s1", &to("h2")).await.unwrap();
     until("the source to be asked", async || h1.told().sends.first().cloned()).await;
     h2.stop();
-    // The source notices by its link.
-    let lost = Failure::new(FailureCode::PeerLost, "the link to 'h2' broke").hint("try again");
-    h1.source_is(begun.id, source::Phase::Aborted { failure: lost.clone() });
-    let waiting = until("the controller to wait for h2", async || {
-        let migration = place.client.migration(begun.id).await.ok()?;
-        Some(migration).filter(|migration| migration.step.contains("waiting for host 'h2'"))
-    })
-    .await;
-    assert_eq!(waiting.status, MigrationStatus::Cancelling);
-    assert_eq!((waiting.failure, waiting.guest_at), (Some(lost), Some(name("h1"))));
+    place.client.cancel_migration(begun.id).await.unwrap();
+    let done = is(&place, begun.id, MigrationStatus::Cancelled).await;
+    assert_eq!((done.failure, done.guest_at), (None, Some(name("h1"))));
+    assert!(done.left_behind.is_some_and(|text| text.contains("'h2'")));
+    place.server_is("s1", ServerStatus::Active).await;
 }

@@ -17,7 +17,7 @@ use whimbrel_daemon::{
     tls,
 };
 
-use crate::fake_agent::FakeAgent;
+use crate::fake_agent::{FakeAgent, Told};
 
 const TIME_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -99,8 +99,14 @@ impl Place {
 
     /// A host that joined, serves and is up.
     pub async fn host(&self, host: &str) -> Arc<FakeAgent> {
+        self.host_that(host, |_| {}).await
+    }
+
+    /// As [`Place::host`], and with `told` from its first word on.
+    pub async fn host_that(&self, host: &str, told: impl FnOnce(&mut Told)) -> Arc<FakeAgent> {
         let both = self.join_by(&self.token(host).await, host).await.unwrap();
         let agent = FakeAgent::start(&name(host), &self.url, &self.ca(), &both, CancellationToken::new()).await;
+        told(&mut agent.told());
         self.host_is(host, HostState::Up).await;
         agent
     }

@@ -4,6 +4,10 @@
 //! to discard only after the source has durably said that it keeps the guest (or was never asked: the journal says so,
 //! since `Running` is persisted before the first Send). `Close` ends the migration in one transaction with the phase: the
 //! claim on the host without the guest is released and the instance's host written.
+//!
+//! A target that is lost must not hold the server: once the guest is surely the source's, `TargetOverdue` lets the server go
+//! (`Free`). What is left is a debt of the target alone. Its claim stays until it has said that it is clean, both because
+//! what lies there takes room and because nothing else of this instance may come to that host before.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +31,8 @@ pub enum Phase {
     Cancelling { failure: Failure },
     /// The source keeps the guest; asks the target to leave nothing behind.
     Clearing { failure: Failure },
+    /// Over for everybody but the target, which has not yet said that it left nothing behind: it is asked until it has.
+    Owing { failure: Failure },
     /// The target has the guest; the source retires its copy.
     Settling,
     /// An end.
@@ -78,6 +84,8 @@ pub enum Event {
     GiveUp {
         failure: Failure,
     },
+    /// The target was waited for long enough, be it silent or slow.
+    TargetOverdue,
     SourceIs(source::Phase),
     TargetIs(target::Phase),
     /// Ask again for what may have been lost. Also after a restart of the controller.
@@ -89,6 +97,9 @@ pub enum Event {
 pub enum Effect {
     TellSource(AskSource),
     TellTarget(AskTarget),
+    /// In the transaction that stores `next`: the instance, which is at the source, may be asked to do something else. The
+    /// claim on the target stays.
+    Free(Outcome),
     /// In the transaction that stores `next`: release the claim that is not needed any more, write the instance's host.
     Close(Outcome),
 }
@@ -104,15 +115,40 @@ impl Phase {
             | Phase::Running
             | Phase::Cancelling { .. }
             | Phase::Clearing { .. }
+            | Phase::Owing { .. }
             | Phase::Settling => false,
         }
+    }
+
+    /// How it ended for whoever asked for it; `None` while the server is still its own.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Phase::Done(outcome) => Some(outcome.clone()),
+            Phase::Owing { failure } => Some(kept(failure)),
+            Phase::Queued
+            | Phase::Preparing
+            | Phase::Running
+            | Phase::Cancelling { .. }
+            | Phase::Clearing { .. }
+            | Phase::Settling => None,
+        }
+    }
+
+    /// The server is free.
+    pub fn is_over(&self) -> bool {
+        self.outcome().is_some()
+    }
+
+    /// Over, but for what the target has to clean up.
+    pub fn is_owing(&self) -> bool {
+        self.is_over() && !self.is_end()
     }
 
     /// Where the guest is, as far as it is settled: then it may be asked to do something else.
     pub fn guest_at(&self) -> Option<Side> {
         match self {
             Phase::Queued | Phase::Preparing | Phase::Running | Phase::Cancelling { .. } => None,
-            Phase::Clearing { .. } => Some(Side::Source),
+            Phase::Clearing { .. } | Phase::Owing { .. } => Some(Side::Source),
             Phase::Settling => Some(Side::Target),
             Phase::Done(Outcome::Completed) => Some(Side::Target),
             Phase::Done(Outcome::Cancelled) => Some(Side::Source),
@@ -127,9 +163,8 @@ impl Phase {
             Phase::Running => Status::Running,
             Phase::Cancelling { .. } | Phase::Clearing { .. } => Status::Cancelling,
             Phase::Settling => Status::PostMigrating,
-            Phase::Done(Outcome::Completed) => Status::Completed,
-            Phase::Done(Outcome::Cancelled) => Status::Cancelled,
-            Phase::Done(Outcome::Failed { .. }) => Status::Failed,
+            Phase::Owing { failure } => ended(&kept(failure)),
+            Phase::Done(outcome) => ended(outcome),
         }
     }
 
@@ -138,6 +173,7 @@ impl Phase {
             Event::Begin => self.begin(),
             Event::Cancel => self.give_up(&cancelled()),
             Event::GiveUp { failure } => self.give_up(failure),
+            Event::TargetOverdue => self.target_overdue(),
             Event::SourceIs(source) => self.source_is(source),
             Event::TargetIs(target) => self.target_is(target),
             Event::Tick => self.tick(),
@@ -151,6 +187,7 @@ impl Phase {
             | Phase::Running
             | Phase::Cancelling { .. }
             | Phase::Clearing { .. }
+            | Phase::Owing { .. }
             | Phase::Settling
             | Phase::Done(_) => self.stay(Note::AlreadySo, vec![]),
         }
@@ -162,7 +199,20 @@ impl Phase {
             Phase::Preparing => self.clear(failure),
             Phase::Running => self.cancel(failure, vec![]),
             Phase::Cancelling { .. } | Phase::Clearing { .. } => self.stay(Note::AlreadySo, vec![]),
-            Phase::Settling | Phase::Done(_) => self.stay(Note::TooLate, vec![]),
+            Phase::Owing { .. } | Phase::Settling | Phase::Done(_) => self.stay(Note::TooLate, vec![]),
+        }
+    }
+
+    /// Only what is known to be the source's may be let go without the target's word.
+    fn target_overdue(&self) -> Step {
+        match self {
+            Phase::Clearing { failure } => {
+                self.go(Phase::Owing { failure: failure.clone() }, vec![Effect::Free(kept(failure))])
+            }
+            Phase::Queued | Phase::Preparing | Phase::Running | Phase::Cancelling { .. } | Phase::Settling => {
+                self.stay(Note::Waiting, vec![])
+            }
+            Phase::Owing { .. } | Phase::Done(_) => self.stay(Note::AlreadySo, vec![]),
         }
     }
 
@@ -192,7 +242,7 @@ impl Phase {
                     self.stay(Note::Contradiction, vec![])
                 }
             },
-            Phase::Clearing { .. } | Phase::Done(_) => self.stay(Note::Stale, vec![]),
+            Phase::Clearing { .. } | Phase::Owing { .. } | Phase::Done(_) => self.stay(Note::Stale, vec![]),
         }
     }
 
@@ -236,7 +286,7 @@ impl Phase {
                 | target::Phase::Owned
                 | target::Phase::Refusing { .. } => self.stay(Note::Waiting, vec![]),
             },
-            Phase::Clearing { failure } => match target {
+            Phase::Clearing { failure } | Phase::Owing { failure } => match target {
                 target::Phase::Refused { .. } => self.close(kept(failure)),
                 target::Phase::Owned | target::Phase::Running => self.stay(Note::Contradiction, vec![]),
                 target::Phase::Unknown
@@ -294,7 +344,7 @@ impl Phase {
                     Effect::TellTarget(AskTarget::Query),
                 ],
             ),
-            Phase::Clearing { failure } => {
+            Phase::Clearing { failure } | Phase::Owing { failure } => {
                 self.stay(Note::Told, vec![Effect::TellTarget(AskTarget::Discard { failure: failure.clone() })])
             }
             Phase::Settling => {
@@ -313,6 +363,7 @@ impl Phase {
             | Phase::Preparing
             | Phase::Running
             | Phase::Clearing { .. }
+            | Phase::Owing { .. }
             | Phase::Settling
             | Phase::Done(_) => self.go(Phase::Cancelling { failure: failure.clone() }, effects),
         }
@@ -351,5 +402,13 @@ fn kept(failure: &Failure) -> Outcome {
     match failure.code == FailureCode::Cancelled {
         true => Outcome::Cancelled,
         false => Outcome::Failed { failure: failure.clone(), guest_at: Side::Source },
+    }
+}
+
+fn ended(outcome: &Outcome) -> Status {
+    match outcome {
+        Outcome::Completed => Status::Completed,
+        Outcome::Cancelled => Status::Cancelled,
+        Outcome::Failed { .. } => Status::Failed,
     }
 }

@@ -22,6 +22,8 @@
 //!  Clearing   <-report---------- Aborted (tombstone)
 //!             --Discard-----------------------------------------------> Refused (tombstone)
 //!  Done       <-report---------------------------------------------------/
+//!  or, if that report does not come:
+//!  Owing      the server is free; Discard is asked for until the report comes, then Done
 //!
 //!  the target cannot run it although COMMIT was given:
 //!                                Committed           --Commit---------> Owned -> Refusing -> Refused

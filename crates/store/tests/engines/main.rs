@@ -22,7 +22,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 19] = cases![
+const CASES: [(&str, Case); 20] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -42,6 +42,7 @@ const CASES: [(&str, Case); 19] = cases![
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,
     migrations::the_end_settles_claims_and_host,
+    migrations::a_debt_outlives_the_migration_and_keeps_only_its_claim,
 ];
 
 /// All of them, also after one that failed: the difference between two engines is in the list.

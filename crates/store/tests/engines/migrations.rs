@@ -139,6 +139,45 @@ pub async fn the_end_settles_claims_and_host(database: Database) {
     assert_eq!(all[0].instance_name, "vm1");
 }
 
+pub async fn a_debt_outlives_the_migration_and_keeps_only_its_claim(database: Database) {
+    let store = database.with_hosts().await;
+    let vm = instance(1, "vm", "h1");
+    create_idle(&store, &vm).await;
+    let create = async |new: &NewMigration| store.create_migration(new, |_| Ok(())).await;
+    let to_h2 = migration(1, &vm, "h2");
+    create(&to_h2).await.unwrap();
+    let failure = Failure::new(FailureCode::PeerLost, "h2 is gone");
+    let early = store.settle_owing_migration(to_h2.id, 0, &Phase::Done(Outcome::Cancelled), NOW_US).await;
+    assert_conflict(early, "is Queued at step 0 now");
+    let owing = Phase::Owing { failure: failure.clone() };
+    store.advance_migration(to_h2.id, 0, &owing, NOW_US + 1).await.unwrap();
+    let row = store.migration(to_h2.id).await.unwrap();
+    assert_eq!((row.finished_us, row.failure), (Some(NOW_US + 1), Some(failure.clone())));
+    let server = store.instance("vm").await.unwrap();
+    assert_eq!((server.host, server.epoch, server.task), (host("h1"), Epoch(1), None));
+    assert_eq!(load(&store, "h2").await, holds(0, 1), "room was given away that may still be taken");
+
+    // The same host must be clean first; any other takes the server.
+    assert_conflict(create(&migration(2, &vm, "h2")).await, "holds room on that host already");
+    let to_h3 = migration(3, &vm, "h3");
+    create(&to_h3).await.unwrap();
+    let open = store.list_unfinished_migrations(&PageAsk::default()).await.unwrap().items;
+    assert_eq!(open.iter().map(|row| row.id).collect::<Vec<_>>(), [to_h2.id, to_h3.id]);
+    assert_eq!(store.unfinished_migration_of(vm.spec.id).await.unwrap().map(|row| row.id), Some(to_h3.id));
+
+    let end = Phase::Done(Outcome::Failed { failure, guest_at: Side::Source });
+    assert_eq!(store.settle_owing_migration(to_h2.id, 1, &end, NOW_US + 2).await.unwrap(), 2);
+    assert_conflict(store.settle_owing_migration(to_h2.id, 2, &end, NOW_US + 2).await, "at step 2 now");
+    let row = store.migration(to_h2.id).await.unwrap();
+    assert_eq!((row.phase, row.finished_us), (end, Some(NOW_US + 1)));
+    assert_eq!(load(&store, "h2").await, holds(0, 0));
+    assert_eq!(load(&store, "h3").await, holds(0, 1), "another migration lost its claim");
+    let server = store.instance("vm").await.unwrap();
+    assert_eq!(server.task, Some(TaskState::Migrating), "another migration's task was ended");
+    let open = store.list_unfinished_migrations(&PageAsk::default()).await.unwrap().items;
+    assert_eq!(open.iter().map(|row| row.id).collect::<Vec<_>>(), [to_h3.id]);
+}
+
 /// Moves instance `number` from h1 to h2 up to `end`; nobody else lives there.
 async fn check_end(store: &Store, number: u128, end: Phase, guest_at: Side) {
     let name = format!("vm{number}");
