@@ -62,7 +62,7 @@ async fn join(config: &AgentConfig, paths: &Paths, shutdown: &CancellationToken)
     let Some(token) = &config.join_token else {
         let name = &config.name;
         let detail = format!("host '{name}' has no certificate yet and its configuration no join_token");
-        let hint = format!("make a token with `whimbrel host add {name}` and put it into the configuration");
+        let hint = format!("make a token with `whimbrel host token {name}` and put it into the configuration");
         return Err(Failure::new(FailureCode::Unauthorized, detail).hint(hint).into());
     };
     let token: JoinToken = token.parse()?;

@@ -7,6 +7,8 @@ mod args;
 mod command;
 mod connection;
 mod failure;
+#[cfg(test)]
+mod hints;
 mod receipt;
 mod table;
 mod watch;

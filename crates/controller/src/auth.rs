@@ -51,7 +51,7 @@ impl FromRequestParts<Shared> for AgentPeer {
     async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
         agent_of(parts).map(AgentPeer).ok_or_else(|| {
             Failure::new(FailureCode::Unauthorized, "this call needs an agent's certificate")
-                .hint("only hosts that joined can make it; see `whimbrel host add`")
+                .hint("only hosts that joined can make it; see `whimbrel host token`")
                 .into()
         })
     }

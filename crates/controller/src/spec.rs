@@ -95,7 +95,7 @@ fn disks(flavor: &FlavorRow, image: &ImageRow) -> Result<Vec<DiskSpec>, Failure>
     let Some(disk) = &image.disk else {
         let detail = format!("image '{}' has no disk content yet", image.name);
         return Err(Failure::new(FailureCode::BadImage, detail)
-            .hint("upload it first: whimbrel image create, or PUT /v1/images/{id}/content/disk"));
+            .hint("upload it with `whimbrel image create`, or PUT /v1/images/{id}/content/disk"));
     };
     let mut disks = vec![root(flavor, image, disk)?];
     let empty = |name: &str, virtual_bytes: u64| DiskSpec {

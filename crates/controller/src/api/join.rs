@@ -60,7 +60,7 @@ pub(super) async fn join(State(app): State<Shared>, Body(ask): Body<Join>) -> An
         StoreError::NotFound { .. } | StoreError::Conflict { .. } => {
             tracing::warn!(host = %ask.host, %error, "a host was not let in");
             Failure::new(FailureCode::Unauthorized, format!("host '{}' cannot join: {error}", ask.host))
-                .hint(format!("make a new token: whimbrel host add {}", ask.host))
+                .hint(format!("make a new token with `whimbrel host token {}`", ask.host))
         }
         other => crate::answer::failure_of(other),
     })?;

@@ -191,7 +191,7 @@ async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
         match now {
             Some(TaskState::Migrating) => {
                 return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is migrating", row.name))
-                    .hint("wait for the migration's end, or cancel it: whimbrel migration list")
+                    .hint("wait for the migration's end, or cancel it: see `whimbrel migration list`")
                     .into());
             }
             Some(TaskState::Deleting) if task != TaskState::Deleting => {
