@@ -215,6 +215,8 @@ pub enum Verification {
     Different,
     /// It could not be finished; the reason is in the log and in `verification_failure`.
     Failed,
+    /// A later move of the same server ended it: the disks it compared are in use again.
+    Superseded,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -51,5 +51,6 @@ fn verification_words(verification: Verification) -> &'static str {
         Verification::Equal => "every disk is equal to its frozen source",
         Verification::Different => "DISKS DIFFER: keep the retained copy and look at the agents' logs",
         Verification::Failed => "could not be finished; the guest is not affected",
+        Verification::Superseded => "ended by a later move of the server",
     }
 }

@@ -1,13 +1,14 @@
 //! After the move: the verification that goes on between the agents.
 //!
 //! The guest runs on the target already; nothing here changes that. A difference is the loudest thing that there is to say.
+//! A later move of the same server needs the disks that are being compared, and ends the comparison.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use whimbrel_api::agent::{MigrationReport, MoveOptions, Role, Verification};
 use whimbrel_core::migration::coordinator::{Outcome, Phase};
-use whimbrel_store::{MigrationNews, MigrationRow};
+use whimbrel_store::{MigrationNews, MigrationRow, PageAsk};
 
 use super::driver::Driver;
 use crate::app::App;
@@ -23,18 +24,25 @@ pub(super) fn word(verification: Verification) -> &'static str {
         Verification::Equal => "equal",
         Verification::Different => "different",
         Verification::Failed => "failed",
+        Verification::Superseded => "superseded",
     }
 }
 
 pub(super) fn of_word(word: Option<&str>) -> Verification {
-    let all = [Verification::Running, Verification::Equal, Verification::Different, Verification::Failed];
+    let all = [
+        Verification::Running,
+        Verification::Equal,
+        Verification::Different,
+        Verification::Failed,
+        Verification::Superseded,
+    ];
     all.into_iter().find(|verification| Some(self::word(*verification)) == word).unwrap_or(Verification::None)
 }
 
 pub(super) fn is_over(verification: Verification) -> bool {
     match verification {
         Verification::None | Verification::Running => false,
-        Verification::Equal | Verification::Different | Verification::Failed => true,
+        Verification::Equal | Verification::Different | Verification::Failed | Verification::Superseded => true,
     }
 }
 
@@ -49,6 +57,8 @@ pub(super) fn is_due(row: &MigrationRow) -> bool {
 pub(super) async fn run(driver: &mut Driver<'_>) {
     let mut heard_at = Instant::now();
     while is_due(&driver.row) {
+        // Asked before the look: what the source could still say of its disks is heard.
+        let superseded = driver.options().verify && moves_again(driver).await;
         match driver.look_at_source().await {
             Some(report) => {
                 if report.verification != Verification::None || report.receipt.is_some() && !driver.options().verify {
@@ -59,6 +69,10 @@ pub(super) async fn run(driver: &mut Driver<'_>) {
             None if heard_at.elapsed() > SILENCE_MAX => break,
             None => {}
         }
+        if superseded && is_due(&driver.row) {
+            let why = "a later move of the server ended the verification".to_owned();
+            return end(driver, Verification::Superseded, why).await;
+        }
         if heard_at.elapsed() > SILENCE_MAX {
             break;
         }
@@ -66,7 +80,19 @@ pub(super) async fn run(driver: &mut Driver<'_>) {
     }
     if is_due(&driver.row) {
         let why = format!("the source said nothing of the verification for {} s", SILENCE_MAX.as_secs());
-        give_up(driver, why).await;
+        tracing::warn!(migration = %driver.row.id, why, "not verified");
+        end(driver, Verification::Failed, why).await;
+    }
+}
+
+async fn moves_again(driver: &Driver<'_>) -> bool {
+    let later = PageAsk { limit: Some(1), marker: Some(driver.row.id.to_string()) };
+    match driver.app.store.list_migrations(Some(driver.row.instance), &later).await {
+        Ok(page) => !page.items.is_empty(),
+        Err(error) => {
+            tracing::warn!(migration = %driver.row.id, %error, "cannot look for a later move");
+            false
+        }
     }
 }
 
@@ -107,13 +133,16 @@ async fn note(driver: &mut Driver<'_>, report: &MigrationReport) {
         Verification::Different => tracing::error!(migration = %driver.row.id, server = driver.row.instance_name,
             target = %driver.row.target, detail = step, "THE MOVED DISKS DIFFER FROM THE SOURCE'S"),
         Verification::Failed => tracing::warn!(migration = %driver.row.id, why = step, "not verified"),
+        Verification::Superseded => {
+            tracing::info!(migration = %driver.row.id, "its verification was ended by a later move")
+        }
     }
 }
 
-async fn give_up(driver: &mut Driver<'_>, why: String) {
-    tracing::warn!(migration = %driver.row.id, why, "not verified");
-    let verification = Some(word(Verification::Failed).to_owned());
-    let news = MigrationNews { step: Some(why), verification, ..Default::default() };
+/// The source's word is not waited for any more.
+async fn end(driver: &mut Driver<'_>, verification: Verification, why: String) {
+    let news =
+        MigrationNews { step: Some(why), verification: Some(word(verification).to_owned()), ..Default::default() };
     if let Err(error) = driver.app.store.record_migration_news(driver.row.id, &news, App::now_us()).await {
         tracing::warn!(migration = %driver.row.id, %error, "news of a verification could not be stored");
     }

@@ -115,6 +115,25 @@ async fn a_move_completes_is_verified_and_frees_the_source() {
 }
 
 #[tokio::test]
+async fn a_later_move_ends_the_verification_of_the_one_before() {
+    let (mut place, h1, h2, _) = Place::with_server().await;
+    let there = place.client.migrate("s1", &to("h2")).await.unwrap();
+    until("the source to be asked", async || h1.told().sends.first().cloned()).await;
+    h2.owns(there.id);
+    h1.handed_over(there.id, receipt(&there, false), Verification::Running);
+    is(&place, there.id, MigrationStatus::Verifying).await;
+    let back = place.client.migrate("s1", &to("h1")).await.unwrap();
+    let ended = is(&place, there.id, MigrationStatus::Completed).await;
+    assert_eq!((ended.verification, ended.failure), (Verification::Superseded, None));
+    assert!(ended.step.contains("later move") && ended.receipt.is_some());
+    // And not because the source says so: it is not asked again.
+    place.stop().await;
+    place.start_again().await;
+    is(&place, back.id, MigrationStatus::Running).await;
+    assert_eq!(is(&place, there.id, MigrationStatus::Completed).await.verification, Verification::Superseded);
+}
+
+#[tokio::test]
 async fn a_way_back_is_planned_by_what_is_there() {
     let (place, h1, h2, _) = Place::with_server().await;
     let there = place.client.plan("s1", &NewMigration::default()).await.unwrap();
