@@ -7,6 +7,7 @@ use whimbrel_api::{
     agent::MoveOptions,
     client::ControllerClient,
     disk::CopyMode,
+    failure::{Failure, FailureCode},
     native::{NewMigration, Plan},
 };
 
@@ -19,7 +20,7 @@ pub async fn run(client: &ControllerClient, command: Move) -> Result<ExitCode> {
         let plan = client.plan(&command.server, &new).await?;
         return show_plan(&plan, json);
     }
-    let migration = client.migrate(&command.server, &new).await?;
+    let migration = client.migrate(&command.server, &new).await.map_err(|failure| unsure(&command.server, failure))?;
     if command.detach {
         match json {
             true => table::print_json(&migration)?,
@@ -28,6 +29,17 @@ pub async fn run(client: &ControllerClient, command: Move) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     watch::follow(client, migration, json).await
+}
+
+/// A request whose answer was lost may have been taken.
+fn unsure(server: &str, failure: Failure) -> Failure {
+    if failure.code != FailureCode::HostDown {
+        return failure;
+    }
+    let detail = format!("the move of {server} was asked for, but not confirmed: {}", failure.detail);
+    let look = "once the controller answers, `whimbrel migration list` says whether the move began";
+    let hint = failure.hint.map_or(look.to_owned(), |hint| format!("{hint} {look}"));
+    Failure::new(failure.code, detail).hint(hint)
 }
 
 fn options(command: &Move) -> MoveOptions {

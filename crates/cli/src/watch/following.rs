@@ -106,7 +106,7 @@ impl Following {
             return vec![Act::End(End::Lost(failure.clone()))];
         }
         if now - self.seen > CONTROLLER_AWAY_MAX {
-            return vec![Act::End(End::Lost(failure.clone()))];
+            return vec![Act::End(End::Lost(self.lost(failure)))];
         }
         match std::mem::replace(&mut self.away, true) {
             true => vec![],
@@ -115,6 +115,19 @@ impl Following {
                 CONTROLLER_AWAY_MAX.as_secs()
             ))],
         }
+    }
+
+    fn lost(&self, failure: &Failure) -> Failure {
+        let Migration { id, server_name, source, target, .. } = &self.migration;
+        let detail = format!(
+            "the controller has not answered for {} s ({}); the move of {server_name} from {source} to {target} goes on at \
+             the hosts without it",
+            CONTROLLER_AWAY_MAX.as_secs(),
+            failure.detail
+        );
+        Failure::new(failure.code, detail).hint(format!(
+            "when the controller is back: `whimbrel migration show {id}`, or `whimbrel migration watch {id}`"
+        ))
     }
 
     fn interrupted(&mut self) -> Vec<Act> {
@@ -187,6 +200,10 @@ mod tests {
         News::Answered(Some(line.to_owned()))
     }
 
+    fn away() -> News {
+        News::Looked(Err(Failure::new(FailureCode::HostDown, "cannot reach the controller")))
+    }
+
     #[test]
     fn the_move_is_shown_and_may_end_while_the_question_is_open() {
         let mut told = Told::new(true);
@@ -234,6 +251,26 @@ mod tests {
     #[test]
     fn without_a_terminal_an_interrupt_cancels_at_once() {
         assert!(Told::new(false).hear(News::Interrupted).ends_with(&[Act::Cancel]));
+    }
+
+    #[test]
+    fn a_controller_that_is_away_is_said_once_and_waited_for_with_a_bound() {
+        let mut told = Told::new(true);
+        assert!(matches!(&told.hear(away())[..], [Act::Say(words)] if words.contains("goes on without it")));
+        told.now += CONTROLLER_AWAY_MAX;
+        assert_eq!(told.hear(away()), []);
+        assert!(told.look(MigrationStatus::Running).ends_with(&[Act::Show]));
+        told.now += CONTROLLER_AWAY_MAX;
+        assert!(matches!(&told.hear(away())[..], [Act::Say(_)]), "it was seen meanwhile");
+        told.now += Duration::from_secs(1);
+        let lost = told.hear(away());
+        let [Act::End(End::Lost(failure))] = &lost[..] else { panic!("{lost:?}") };
+        assert!(failure.detail.contains("goes on at the hosts"), "{failure}");
+        let id = told.following.migration.id.to_string();
+        assert!(
+            failure.hint.as_ref().is_some_and(|hint| hint.contains(&format!("migration show {id}"))),
+            "{failure:?}"
+        );
     }
 
     #[test]

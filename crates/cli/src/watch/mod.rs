@@ -23,12 +23,19 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use whimbrel_api::{client::ControllerClient, id::MigrationId, native::Migration};
+use whimbrel_api::{
+    client::ControllerClient,
+    failure::{Failure, FailureCode},
+    id::MigrationId,
+    native::Migration,
+};
 
 use following::{Act, End, Following, News};
 use screen::Screen;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A controller that takes a call and never answers it is away too.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
 /// More is not in the air: a look, an answer, a few interrupts.
 const NEWS_MAX: usize = 16;
 
@@ -111,7 +118,11 @@ async fn hear_interrupts(mut interrupts: tokio::signal::unix::Signal, tell: mpsc
 
 async fn look_on(client: ControllerClient, id: MigrationId, tell: mpsc::Sender<News>) {
     loop {
-        let looked = client.migration(id).await;
+        let looked = tokio::time::timeout(LOOK_TIME_MAX, client.migration(id)).await.unwrap_or_else(|_| {
+            let detail =
+                format!("the controller at {} did not answer within {} s", client.url(), LOOK_TIME_MAX.as_secs());
+            Err(Failure::new(FailureCode::HostDown, detail))
+        });
         if tell.send(News::Looked(looked.map(Box::new))).await.is_err() {
             return;
         }
