@@ -1,14 +1,13 @@
 //! What every test of the road begins with: a lab of its own that goes with the test.
 
 use std::{
+    fs::File,
     path::PathBuf,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use whimbrel_lab::{
     Lab, LabOptions,
     lab::{Place, Site},
@@ -16,12 +15,19 @@ use whimbrel_lab::{
 };
 
 const ACTIVE_TIME_MAX: Duration = Duration::from_secs(30);
-static TURN: Mutex<()> = Mutex::new(());
+const TURN_FILE: &str = "turn";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// One test at a time, however many threads the test runner has. A test that failed does not keep the others from running.
-pub fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The machine is this test's until it drops.
+#[must_use]
+pub struct Turn(#[expect(dead_code, reason = "held, never read")] Flock<File>);
+
+/// One test at a time, however many threads the test runner has and however many runners the machine. The kernel gives the
+/// turn on when a test fails or is killed.
+pub fn turn() -> Turn {
+    std::fs::create_dir_all(base()).unwrap();
+    let file = File::options().create(true).append(true).open(base().join(TURN_FILE)).unwrap();
+    Turn(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap())
 }
 
 pub fn base() -> PathBuf {
