@@ -12,8 +12,8 @@ use whimbrel_daemon::{
 };
 
 use crate::{
-    config::AgentConfig, hypervisor::Hypervisor, instances::Instances, migrate::comparisons::Comparisons, paths::Paths,
-    storage::ImageStore,
+    config::AgentConfig, hold::Holds, hypervisor::Hypervisor, instances::Instances, migrate::comparisons::Comparisons,
+    paths::Paths, storage::ImageStore,
 };
 
 pub struct Context {
@@ -26,6 +26,8 @@ pub struct Context {
     pub ca: CaCert,
     pub controller: ControllerClient,
     pub comparisons: Comparisons,
+    /// None but in tests.
+    pub holds: Holds,
     /// Ends every task of the agent; guests go on.
     pub shutdown: CancellationToken,
 }

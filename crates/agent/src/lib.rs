@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod facts;
 pub mod fault;
 pub mod heartbeat;
+pub mod hold;
 pub mod hypervisor;
 pub mod instances;
 pub mod join;

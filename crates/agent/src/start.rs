@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     facts::{Facts, Qemu},
     heartbeat,
+    hold::Holds,
     hypervisor::Hypervisor,
     instances::Instances,
     join::{self, Membership},
@@ -93,6 +94,7 @@ async fn context(
     let images = Arc::new(images);
     let instances = Instances::load(paths.clone(), hypervisor.clone(), images.clone()).await?;
     Ok(Arc::new(Context {
+        holds: Holds::of(paths.state_dir()),
         config,
         paths,
         hypervisor,

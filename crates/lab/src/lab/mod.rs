@@ -2,6 +2,7 @@
 
 pub(crate) mod commands;
 mod faults;
+pub mod hold;
 mod options;
 mod site;
 mod use_it;
@@ -85,6 +86,9 @@ impl Lab {
     async fn inhabit(&mut self, options: &LabOptions) -> Result<()> {
         if self.site().hosts.iter().any(|host| host.agent) {
             daemons::start_controller(self).await?;
+            if options.holds {
+                self.site().hosts.iter().try_for_each(hold::allow)?;
+            }
             daemons::start_agents(self).await?;
             if options.image {
                 self.bring_guest_image(options.quiet).await?;

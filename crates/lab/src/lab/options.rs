@@ -24,6 +24,8 @@ pub struct LabOptions {
     pub image: bool,
     /// The lab goes with this process.
     pub owner: Option<ProcessId>,
+    /// Moves can be held at a named place, for tests of what breaks there.
+    pub holds: bool,
     /// Says nothing on its way.
     pub quiet: bool,
 }
@@ -58,7 +60,7 @@ impl LabOptions {
             Ok(HostOptions { name, qemu, agent: true })
         };
         let hosts = names.into_iter().map(host).collect::<Result<_>>()?;
-        Ok(LabOptions { place, hosts, link, image: true, owner: None, quiet: false })
+        Ok(LabOptions { place, hosts, link, image: true, owner: None, holds: false, quiet: false })
     }
 
     /// A lab of its own that goes with this process.

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     fault::chain,
+    hold::Place,
     migrate::link::{AcceptedDisk, FromSource, FromTarget, Offer, OfferedDisk},
     vm::spec::disk_node,
 };
@@ -267,6 +268,11 @@ async fn ship(road: &Road, copy: &mut Copy, parts: Vec<DiskRound>, seal: bool) -
         })
         .collect();
     let totals = copy.sender.round(round, parts).await.map_err(|error| error.failure())?;
+    if round == 0 {
+        road.context.holds.at(Place::RoundZero).await;
+    } else if seal {
+        road.context.holds.at(Place::LastRound).await;
+    }
     road.tell(FromSource::RoundEnd { round, totals, seal }).await?;
     for pool in bitmaps {
         pool.disconnect().await;

@@ -21,7 +21,7 @@ use super::{
     road::{Copy, Road, of_qmp},
     stream::{self, RamLook},
 };
-use crate::vm::spec::disk_device;
+use crate::{hold::Place, vm::spec::disk_device};
 
 /// At least between two looks at RAM when the disks are clean.
 const LOOK: Duration = Duration::from_millis(20);
@@ -51,7 +51,9 @@ pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
     qemu_ready(road).await?;
     road.step("RAM, and the rounds of the disks beside it");
     stream::start(road).await?;
-    Ok(Instant::now())
+    let began = Instant::now();
+    road.context.holds.at(Place::Ram).await;
+    Ok(began)
 }
 
 /// Rounds and RAM until the policy says `Switch`; RAM may run already.

@@ -24,6 +24,7 @@ use super::{
     road::{Road, of_qmp},
     stream,
 };
+use crate::hold::Place;
 
 const PRE_SWITCHOVER_TIME_MAX: Duration = Duration::from_secs(60);
 const COMPLETED_TIME_MAX: Duration = Duration::from_secs(30);
@@ -61,7 +62,9 @@ pub async fn hand_state(road: &Arc<Road>) -> Result<(), Failure> {
         facts.ram_sent_bytes = ram.transferred_bytes;
         facts.ram_rounds = ram.passes;
     });
-    wait_postmigrate(road).await
+    wait_postmigrate(road).await?;
+    road.context.holds.at(Place::StateSent).await;
+    Ok(())
 }
 
 async fn wait_postmigrate(road: &Road) -> Result<(), Failure> {

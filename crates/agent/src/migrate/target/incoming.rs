@@ -13,6 +13,7 @@ use whimbrel_transfer::{counters::TunnelCounters, ram::tunnel};
 
 use super::road::Road;
 use crate::{
+    hold::Place,
     migrate::{link::FromTarget, source::road::of_qmp},
     network,
     paths::disk_file,
@@ -43,6 +44,7 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
         taps,
     };
     let vm = Arc::new(Vm::start(&road.context.hypervisor, start).await?);
+    road.context.holds.at(Place::QemuStarts).await;
     road.work.lock().await.vm = Some(vm.clone());
     let qmp = vm.qmp().clone();
     let capabilities = ["events", "return-path"].map(|name| json!({"capability": name, "state": true}));

@@ -38,7 +38,7 @@ use super::{
     journal::{Journal, TargetEntry, TargetPayload},
     link::{FromSource, Message},
 };
-use crate::{context::Context, cpu, wire};
+use crate::{context::Context, cpu, hold::Place, wire};
 
 const EVENTS_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
@@ -404,5 +404,6 @@ async fn adopt(road: &Arc<Road>) {
 async fn prepare(road: &Arc<Road>) -> Result<(), Failure> {
     road.step("making room");
     road.context.instances.make_incoming(road.ask.migration).await?;
+    road.context.holds.at(Place::MakingRoom).await;
     road.context.images.ensure_boot(&road.ask.spec).await
 }
