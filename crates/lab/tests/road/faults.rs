@@ -1,81 +1,147 @@
 //! What breaks before COMMIT: the guest goes on at the source, nothing is left on the target, and a retry works.
+//!
+//! Ground rules: a fault strikes while the move is held at its place, so it meets that phase and no other. Where the held
+//! side is the one that must hear of the fault, it is held until the move has ended; where only its next step can show
+//! what broke, it is let go after the fault. Every move after a fault is a retry of the one that it ended.
 
-use std::time::{Duration, Instant};
+use std::{process::Command, time::Duration};
 
 use serde_json::Value;
-use whimbrel_lab::{Lab, image::BootLine, lab::QemuKind, net::LinkRate, peer::Rates, wait};
+use whimbrel_lab::{
+    Lab,
+    image::BootLine,
+    lab::{QemuKind, hold::Place},
+    net::LinkRate,
+    peer::Rates,
+    wait,
+};
 
 use crate::harness::{guest_runs_at, options, turn, up};
 
 const GUEST: &str = "guest";
-const PHASE_TIME_MAX: Duration = Duration::from_secs(90);
+const PLACE_TIME_MAX: Duration = Duration::from_secs(50);
+const SAID_TIME_MAX: Duration = Duration::from_secs(10);
 const END_TIME_MAX: Duration = Duration::from_secs(60);
 const CLEAN_TIME_MAX: Duration = Duration::from_secs(30);
 const VERIFY_TIME_MAX: Duration = Duration::from_secs(120);
-/// Slow enough that each phase can be met: RAM alone takes seconds.
-const SLOW: &str = "200mbit";
+/// Slow enough that QEMU does not find by itself that all of RAM is over while the move is held.
+const SLOW: &str = "1gbit";
+const BEATS: u64 = 5;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Cancel,
+    /// Killed, and started again at once.
     TargetAgent,
+    /// Killed, and started again when the source has gone back to where it was.
+    TargetAgentForLong,
     TargetQemu,
     StorageDaemon,
 }
 
-/// A phase is met when the migration's step says these words.
-const FIRST_ROUND: &str = "round 0";
-const RAM: &str = "RAM, and the rounds";
+use Fault::{Cancel, StorageDaemon, TargetAgent, TargetAgentForLong, TargetQemu};
+use Place::{LastRound, MakingRoom, QemuStarts, Ram, RoundZero, StateSent};
+
+/// Nothing of the guest is on the other host yet.
+const AT_FIRST: [(Place, Fault); 5] = [
+    (MakingRoom, Cancel),
+    (MakingRoom, TargetAgent),
+    (RoundZero, Cancel),
+    (RoundZero, StorageDaemon),
+    (RoundZero, TargetAgent),
+];
+
+/// The other host has a retained copy, which every fault must leave as one.
+const WITH_RETAINED_COPY: [(Place, Fault); 17] = [
+    (RoundZero, Cancel),
+    (RoundZero, StorageDaemon),
+    (RoundZero, TargetAgentForLong),
+    (QemuStarts, Cancel),
+    (QemuStarts, TargetQemu),
+    (QemuStarts, TargetAgent),
+    (Ram, Cancel),
+    (Ram, StorageDaemon),
+    (Ram, TargetQemu),
+    (Ram, TargetAgent),
+    (LastRound, Cancel),
+    (LastRound, StorageDaemon),
+    (LastRound, TargetQemu),
+    (LastRound, TargetAgent),
+    (StateSent, Cancel),
+    (StateSent, TargetQemu),
+    (StateSent, TargetAgent),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_breaks_before_commit_the_guest_goes_on_at_the_source() {
     let _turn = turn();
-    let mut lab = up(options(2)).await;
-    // Both hosts have the base image, so that the RAM phase comes soon on a slow link.
+    let mut options = options(2);
+    options.holds = true;
+    let mut lab = up(options).await;
     let rates = Rates { write_bps: 1_000_000, fsync_hz: 10, ram_bps: 500_000 };
     let line = BootLine { name: GUEST.into(), rates, ..BootLine::default() };
     lab.boot_guest(Some("h1"), line).await.unwrap();
-    for (phase, fault) in [
-        ("", Fault::Cancel),
-        (FIRST_ROUND, Fault::Cancel),
-        (FIRST_ROUND, Fault::StorageDaemon),
-        (FIRST_ROUND, Fault::TargetAgent),
-    ] {
-        check(&mut lab, phase, fault).await;
+    for (place, fault) in AT_FIRST {
+        check(&mut lab, place, fault).await;
     }
-    // From here on little is left to copy, and RAM is what takes long.
-    lab.shape(LinkRate::UNSHAPED).unwrap();
     lab.cli(&["move", GUEST, "h2"]).await.unwrap();
     lab.cli(&["move", GUEST, "h1"]).await.unwrap();
     guest_runs_at(&lab, GUEST, "h1").await;
-    for (phase, fault) in [(RAM, Fault::Cancel), (RAM, Fault::TargetQemu), (RAM, Fault::TargetAgent)] {
-        check(&mut lab, phase, fault).await;
+    lab.shape(SLOW.parse().unwrap()).unwrap();
+    for (place, fault) in WITH_RETAINED_COPY {
+        check(&mut lab, place, fault).await;
     }
     lab.shape(LinkRate::UNSHAPED).unwrap();
     let receipt = lab.cli(&["move", GUEST, "h2", "--json"]).await.unwrap().expect_json().unwrap();
     assert_eq!(receipt["mode"], "delta", "an aborted move loses nothing of the bitmap: {receipt}");
+    guest_runs_at(&lab, GUEST, "h2").await;
     let verdict = lab.peer_of(GUEST).await.unwrap().verify(VERIFY_TIME_MAX, true).await.unwrap();
     assert!(verdict.sound(), "{verdict:?}");
     lab.down().unwrap();
 }
 
-async fn check(lab: &mut Lab, phase: &str, fault: Fault) {
-    lab.shape(SLOW.parse().unwrap()).unwrap();
+/// The host whose agent is held, and what the migration says of itself there; at the first place nobody has spoken yet.
+fn of(place: Place) -> (&'static str, &'static str) {
+    match place {
+        MakingRoom => ("h2", ""),
+        RoundZero => ("h1", "round 0"),
+        // Beside round 0 or after it.
+        QemuStarts => ("h2", "round"),
+        Ram => ("h1", "RAM"),
+        LastRound | StateSent => ("h1", "switching over"),
+    }
+}
+
+async fn check(lab: &mut Lab, place: Place, fault: Fault) {
+    let context = format!("{place:?}, {fault:?}");
     let before = left_on_target(lab);
+    let (host, words) = of(place);
+    let hold = lab.hold(host, place).unwrap();
     let id = lab.cli(&["move", GUEST, "h2", "--detach", "--json"]).await.unwrap().expect_json().unwrap();
     let id = id["id"].as_str().unwrap().to_owned();
-    meet(lab, &id, phase).await;
-    match fault {
-        Fault::Cancel => assert!(lab.cli(&["migration", "cancel", &id]).await.unwrap().ok),
-        Fault::TargetAgent => lab.restart_agent("h2").await.unwrap(),
-        Fault::TargetQemu => assert_eq!(lab.kill_qemu("h2", QemuKind::System).unwrap(), 1),
-        Fault::StorageDaemon => assert_eq!(lab.kill_qemu("h2", QemuKind::StorageDaemon).unwrap(), 1),
+    hold.reached(PLACE_TIME_MAX).await.unwrap_or_else(|error| panic!("{context}: {error:#}"));
+    says(lab, &id, words).await;
+    assert!(hold.stands(), "{context}: the fault would strike elsewhere");
+    strike(lab, &id, fault).await;
+    let held_to_the_end = match fault {
+        // Here the cancel is stored, but its asker still waits for the held answer to an earlier ask.
+        Cancel => place != MakingRoom,
+        // Only the next step of the held side meets the hole.
+        StorageDaemon => false,
+        TargetQemu => place != QemuStarts,
+        TargetAgent | TargetAgentForLong => host == "h1",
+    };
+    let hold = Some(hold).filter(|_| held_to_the_end);
+    if fault == TargetAgentForLong {
+        waits_for_target(lab, &id).await;
+        lab.start_agent("h2").await.unwrap();
     }
-    let ended = ended(lab, &id).await;
-    let context = format!("{phase} {fault:?}: {ended}");
+    let ended = ended(lab, &id, &context).await;
+    drop(hold);
+    let context = format!("{context}: {ended}");
     match fault {
-        Fault::Cancel => assert_eq!(ended["status"], "cancelled", "{context}"),
-        Fault::TargetAgent | Fault::TargetQemu | Fault::StorageDaemon => {
+        Cancel => assert_eq!(ended["status"], "cancelled", "{context}"),
+        TargetAgent | TargetAgentForLong | TargetQemu | StorageDaemon => {
             assert_eq!(ended["status"], "failed", "{context}");
             assert!(!ended["failure"]["detail"].as_str().unwrap().is_empty(), "{context}");
         }
@@ -89,16 +155,13 @@ async fn check(lab: &mut Lab, phase: &str, fault: Fault) {
     }
 }
 
-async fn meet(lab: &Lab, id: &str, phase: &str) {
-    let begun = Instant::now();
-    loop {
-        let migration = show(lab, id).await;
-        let step = migration["step"].as_str().unwrap_or_default();
-        if step.contains(phase) {
-            return;
-        }
-        assert!(migration["finished_us"].is_null(), "the phase '{phase}' was missed: {migration}");
-        assert!(begun.elapsed() < PHASE_TIME_MAX, "the phase '{phase}' does not come: {migration}");
+async fn strike(lab: &mut Lab, id: &str, fault: Fault) {
+    match fault {
+        Cancel => assert!(lab.cli(&["migration", "cancel", id]).await.unwrap().ok),
+        TargetAgent => lab.restart_agent("h2").await.unwrap(),
+        TargetAgentForLong => lab.kill_agent("h2").unwrap(),
+        TargetQemu => assert_eq!(lab.kill_qemu("h2", QemuKind::System).unwrap(), 1),
+        StorageDaemon => assert_eq!(lab.kill_qemu("h2", QemuKind::StorageDaemon).unwrap(), 1),
     }
 }
 
@@ -106,9 +169,33 @@ async fn show(lab: &Lab, id: &str) -> Value {
     lab.cli(&["migration", "show", id, "--json"]).await.unwrap().expect_json().unwrap()
 }
 
-async fn ended(lab: &Lab, id: &str) -> Value {
+async fn says(lab: &Lab, id: &str, words: &str) {
+    let said = async || {
+        let migration = show(lab, id).await;
+        assert!(migration["finished_us"].is_null(), "it ended although it is held: {migration}");
+        Ok(migration["step"].as_str().unwrap_or_default().contains(words).then_some(()))
+    };
+    wait::until_async(&format!("'{words}' as the migration's step"), SAID_TIME_MAX, said).await.unwrap();
+}
+
+/// The guest is at the source for good, and only the target's clean-up is waited for.
+async fn waits_for_target(lab: &Lab, id: &str) {
+    let waits = async || {
+        let migration = show(lab, id).await;
+        assert!(migration["finished_us"].is_null(), "nobody can know that the target is clean: {migration}");
+        let step = migration["step"].as_str().unwrap_or_default();
+        Ok((step.contains("waiting for host 'h2'") && migration["guest_at"] == "h1").then_some(()))
+    };
+    wait::until_async("the migration waiting for its target", END_TIME_MAX, waits).await.unwrap();
+    goes_on(lab).await;
+}
+
+async fn ended(lab: &Lab, id: &str, context: &str) -> Value {
     let end = async || Ok(Some(show(lab, id).await).filter(|migration| !migration["finished_us"].is_null()));
-    wait::until_async("the migration's end", END_TIME_MAX, end).await.unwrap()
+    match wait::until_async("the migration's end", END_TIME_MAX, end).await {
+        Ok(migration) => migration,
+        Err(error) => panic!("{context}: {error:#}: {}", show(lab, id).await),
+    }
 }
 
 /// The guest's heartbeats rise.
@@ -117,22 +204,27 @@ async fn goes_on(lab: &Lab) {
     let more = async || {
         let now = lab.guest_status(GUEST).await?;
         assert!(now.tcp_survived, "{now:?}");
-        Ok((now.beats > before.beats + 5 && now.acked_writes > before.acked_writes).then_some(()))
+        Ok((now.beats > before.beats + BEATS && now.acked_writes > before.acked_writes).then_some(()))
     };
     wait::until_async("more of the guest", CLEAN_TIME_MAX, more).await.unwrap();
 }
 
-/// Everything on the target host that a move could have left.
+/// Everything on the target host that a move could have left: files, sockets, processes, taps.
 fn left_on_target(lab: &Lab) -> Vec<String> {
     let host = lab.site().host("h2").unwrap();
+    let state = host.dir.join("state");
+    let dirs = ["incoming", "instances", "retired"].map(|dir| state.join(dir));
     let mut left = Vec::new();
-    for dir in ["incoming", "instances", "retired"] {
-        let entries = std::fs::read_dir(host.dir.join("state").join(dir)).into_iter().flatten();
-        left.extend(entries.map(|entry| format!("{dir}/{}", entry.unwrap().file_name().display())));
+    for dir in dirs.iter().chain([&host.run_dir]) {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        left.extend(entries.map(|entry| entry.unwrap().path().display().to_string()));
     }
     for kind in [QemuKind::System, QemuKind::StorageDaemon] {
         left.extend(lab.qemus("h2", kind).unwrap().iter().map(|_| format!("{kind:?}")));
     }
+    let links = Command::new("ip").args(["-n", &host.namespace, "-br", "link"]).output().unwrap();
+    let links = String::from_utf8(links.stdout).unwrap();
+    left.extend(links.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned));
     left.sort();
     left
 }
