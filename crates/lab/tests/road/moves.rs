@@ -8,12 +8,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use whimbrel_lab::{Lab, LabOptions, image::BootLine, lab::QemuKind, peer::Rates};
+use whimbrel_lab::{Lab, LabOptions, image::BootLine, lab::QemuKind, peer::Rates, wait};
 
 use crate::harness::{guest_runs_at, options, turn, up};
 
 const VERIFY_TIME_MAX: Duration = Duration::from_secs(120);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+const DELETE_TIME_MAX: Duration = Duration::from_secs(30);
 const GUEST: &str = "guest";
 const MIB: u64 = 1 << 20;
 
@@ -113,15 +114,36 @@ async fn a_guest_moves_between_two_versions_of_qemu() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_new_qemus_a_guest_moves_with_iothreads() {
+async fn on_new_qemus_a_guest_moves_with_and_without_iothreads() {
     let _turn = turn();
     let options = options(2).host_with_next_qemu("h1").unwrap().host_with_next_qemu("h2").unwrap();
     let mut lab = up(options).await;
-    lab.boot_guest_with_iothreads(Some("h1"), line()).await.unwrap();
-    check_receipt(&travel(&lab, "h2").await, "full", 2);
-    check_receipt(&travel(&lab, "h1").await, "delta", 3);
-    check_guest(&lab).await;
+    for iothreads in [true, false] {
+        match iothreads {
+            true => lab.boot_guest_with_iothreads(Some("h1"), line()).await.unwrap(),
+            false => lab.boot_guest(Some("h1"), line()).await.unwrap(),
+        };
+        assert_eq!(iothreads_of(&lab, "h1"), if iothreads { 3 } else { 0 }, "one for each disk, or none");
+        check_receipt(&travel(&lab, "h2").await, "full", 2);
+        check_receipt(&travel(&lab, "h1").await, "delta", 3);
+        check_guest(&lab).await;
+        delete_guest(&mut lab).await;
+    }
     lab.down().unwrap();
+}
+
+/// That the only QEMU of a host was started with.
+fn iothreads_of(lab: &Lab, host: &str) -> usize {
+    let qemus = lab.qemus(host, QemuKind::System).unwrap();
+    assert_eq!(qemus.len(), 1);
+    qemus[0].words().iter().filter(|word| word.starts_with("iothread,")).count()
+}
+
+async fn delete_guest(lab: &mut Lab) {
+    assert!(lab.cli(&["server", "delete", GUEST]).await.unwrap().ok);
+    let gone = async || Ok((!lab.cli(&["server", "show", GUEST]).await?.ok).then_some(()));
+    wait::until_async("the end of the server", DELETE_TIME_MAX, gone).await.unwrap();
+    lab.stop_peer(GUEST).unwrap();
 }
 
 /// Every bitmap of a hand-over in every QEMU of a host.
