@@ -10,7 +10,7 @@
 //!
 //! Ground rules: both subjects are timed as a user would see them (wall time of the command), counted on the same counters,
 //! and their guests witnessed by the same peer; the target never has the base image before; a run that does not finish in
-//! its time is told as such, with no number made up for it.
+//! its time, or whose guest is not sound after it, is told as such, with no number made up for it.
 
 mod meter;
 mod row;

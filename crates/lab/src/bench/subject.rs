@@ -13,9 +13,11 @@ use crate::{
     image::{BootLine, GuestImage},
     lab::{GuestSite, Lab},
     peer::PeerControl,
+    tool,
 };
 
 const GUEST: &str = "bench";
+const QEMU: &str = "qemu-system-x86_64";
 /// What does not end by then does not end.
 const MOVE_TIME_MAX: Duration = Duration::from_secs(240);
 
@@ -37,7 +39,7 @@ struct Went {
     completed: bool,
     total: Duration,
     downtime_ms: Option<f64>,
-    cpu_s: Option<f64>,
+    receipt_cpu_s: Option<f64>,
     disk_bytes: Option<u64>,
     agent_rss_bytes: Option<u64>,
 }
@@ -52,6 +54,15 @@ impl Subject {
             Subject::Whimbrel => "whimbrel",
             Subject::Libvirt(_) => "libvirt",
         }
+    }
+
+    fn qemu_version(&self, lab: &Lab) -> Result<String> {
+        let folder = match self {
+            Subject::Whimbrel => &lab.site().host(ours::HOSTS[0])?.qemu,
+            Subject::Libvirt(pair) => pair.qemu(),
+        };
+        let said = tool::run(&folder.join(QEMU).display().to_string(), &["--version"])?;
+        version(&said).with_context(|| format!("{QEMU} in {} does not tell its version: {said}", folder.display()))
     }
 
     /// Namespaces of source and target.
@@ -122,15 +133,36 @@ async fn watched(lab: &Lab, subject: &Subject, setting: Setting, repetition: u32
         link: setting.link,
         subject: subject.name().to_owned(),
         repetition,
-        completed: went.completed && seen.connected,
+        qemu: subject.qemu_version(lab)?,
+        completed: went.completed && seen.connected && guest_sound == Some(true),
         total_s: went.total.as_secs_f64(),
         downtime_ms: went.downtime_ms,
         wire_bytes: seen.wire_bytes,
-        cpu_s: went.cpu_s.unwrap_or(seen.cpu_s),
+        cpu_s: seen.cpu_s,
+        receipt_cpu_s: went.receipt_cpu_s,
         guest_write_ratio: seen.guest_write_ratio,
         longest_stall_ms: seen.longest_stall_ms,
         disk_bytes: went.disk_bytes,
         agent_rss_bytes: went.agent_rss_bytes,
         guest_sound,
     })
+}
+
+/// `QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u15)`
+fn version(said: &str) -> Option<String> {
+    said.split_once("version ")?.1.split_whitespace().next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_what_qemu_says() {
+        let check = |said: &str, want: Option<&str>| assert_eq!(version(said).as_deref(), want, "{said}");
+        check("QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u15)\nCopyright\n", Some("7.2.19"));
+        check("QEMU emulator version 10.0.8\n", Some("10.0.8"));
+        check("QEMU emulator version ", None);
+        check("sh: not found", None);
+    }
 }

@@ -29,22 +29,26 @@ pub(super) struct Ratios {
     pub(super) back_disk_bytes_max: Option<u64>,
     /// The most memory that any agent had resident.
     pub(super) agent_rss_bytes_max: Option<u64>,
+    /// Runs whose guest was not sound afterwards: no number of theirs is in any ratio.
+    pub(super) unsound: Vec<String>,
 }
 
-/// Medians and extremes of what one subject did in one setting.
+/// Medians and extremes of what one subject did in one setting, of the runs whose guest was sound or did not arrive.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Digest {
     pub(super) scenario: Scenario,
     pub(super) link: LinkRate,
     pub(super) subject: String,
     pub(super) runs: usize,
+    /// Those that are counted: their guest was sound, or did not arrive in time.
+    pub(super) counted: usize,
     pub(super) completed: usize,
-    pub(super) total_s: Spread,
+    pub(super) total_s: Option<Spread>,
     pub(super) downtime_ms: Option<Spread>,
-    pub(super) wire_bytes: Spread,
-    pub(super) cpu_s: Spread,
+    pub(super) wire_bytes: Option<Spread>,
+    pub(super) cpu_s: Option<Spread>,
     pub(super) guest_write_ratio: Option<Spread>,
-    pub(super) longest_stall_ms: Spread,
+    pub(super) longest_stall_ms: Option<Spread>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -78,19 +82,21 @@ pub(super) fn digests(rows: &[Row]) -> Vec<Digest> {
 
 fn digest(rows: &[&Row]) -> Option<Digest> {
     let first = rows.first()?;
-    let completed: Vec<_> = rows.iter().filter(|row| row.completed).collect();
+    let sound: Vec<_> = rows.iter().filter(|row| !row.unsound()).collect();
+    let completed: Vec<_> = sound.iter().filter(|row| row.completed).collect();
     Some(Digest {
         scenario: first.scenario,
         link: first.link,
         subject: first.subject.clone(),
         runs: rows.len(),
+        counted: sound.len(),
         completed: completed.len(),
-        total_s: Spread::of(rows.iter().map(|row| row.total_s))?,
+        total_s: Spread::of(sound.iter().map(|row| row.total_s)),
         downtime_ms: Spread::of(completed.iter().filter_map(|row| row.downtime_ms)),
-        wire_bytes: Spread::of(rows.iter().map(|row| row.wire_bytes as f64))?,
-        cpu_s: Spread::of(rows.iter().map(|row| row.cpu_s))?,
-        guest_write_ratio: Spread::of(rows.iter().filter_map(|row| row.guest_write_ratio)),
-        longest_stall_ms: Spread::of(rows.iter().map(|row| row.longest_stall_ms as f64))?,
+        wire_bytes: Spread::of(sound.iter().map(|row| row.wire_bytes as f64)),
+        cpu_s: Spread::of(sound.iter().map(|row| row.cpu_s)),
+        guest_write_ratio: Spread::of(sound.iter().filter_map(|row| row.guest_write_ratio)),
+        longest_stall_ms: Spread::of(sound.iter().map(|row| row.longest_stall_ms as f64)),
     })
 }
 
@@ -100,30 +106,40 @@ pub(super) fn ratios(rows: &[Row]) -> Ratios {
     let peer_of = |our: &Digest| peers.iter().find(|peer| (peer.scenario, peer.link) == (our.scenario, our.link));
     let idle_of = |back: &Digest| ours.iter().find(|our| our.scenario == Scenario::Idle && our.link == back.link);
     let backs = || ours.iter().filter(|our| our.scenario == Scenario::Back);
-    let over_idle = |back: &&Digest| Some((back.link.to_string(), back.total_s.median / idle_of(back)?.total_s.median));
-    let our_back_rows = rows.iter().filter(|row| row.subject == "whimbrel" && row.scenario == Scenario::Back);
+    let over_idle = |back: &&Digest| {
+        Some((back.link.to_string(), over(back.total_s, idle_of(back).and_then(|idle| idle.total_s))?))
+    };
+    let our_back_rows =
+        rows.iter().filter(|row| row.subject == "whimbrel" && row.scenario == Scenario::Back && !row.unsound());
     Ratios {
         ratios: ours.iter().map(|our| ratio(our, peer_of(our).copied())).collect(),
         back_over_idle: backs().filter_map(over_idle).collect(),
         back_disk_bytes_max: our_back_rows.filter_map(|row| row.disk_bytes).max(),
         agent_rss_bytes_max: rows.iter().filter_map(|row| row.agent_rss_bytes).max(),
+        unsound: rows.iter().filter(|row| row.unsound()).map(name).collect(),
     }
 }
 
+fn name(row: &Row) -> String {
+    format!("{} over link {}, {}, repetition {}", row.scenario, row.link, row.subject, row.repetition)
+}
+
+/// A ratio of medians.
+fn over(one: Option<Spread>, other: Option<Spread>) -> Option<f64> {
+    let (one, other) = (one?.median, other?.median);
+    (other > 0.0).then(|| one / other)
+}
+
 fn ratio(our: &Digest, peer: Option<&Digest>) -> Ratio {
-    let over = |our: Option<Spread>, peer: Option<Spread>| {
-        let (our, peer) = (our?.median, peer?.median);
-        (peer > 0.0).then(|| our / peer)
-    };
     let all_ours = our.completed == our.runs;
     Ratio {
         scenario: our.scenario.to_string(),
         link: our.link.to_string(),
-        times_faster: peer.filter(|_| all_ours).map(|peer| peer.total_s.median / our.total_s.median),
-        peer_completed: peer.map(|peer| peer.completed == peer.runs),
+        times_faster: peer.filter(|_| all_ours).and_then(|peer| over(peer.total_s, our.total_s)),
+        peer_completed: peer.map(|peer| peer.completed > 0 && peer.completed == peer.counted),
         downtime: over(our.downtime_ms, peer.and_then(|peer| peer.downtime_ms)),
-        wire_bytes: over(Some(our.wire_bytes), peer.map(|peer| peer.wire_bytes)),
-        cpu: over(Some(our.cpu_s), peer.map(|peer| peer.cpu_s)),
+        wire_bytes: over(our.wire_bytes, peer.and_then(|peer| peer.wire_bytes)),
+        cpu: over(our.cpu_s, peer.and_then(|peer| peer.cpu_s)),
         guest_write: over(our.guest_write_ratio, peer.and_then(|peer| peer.guest_write_ratio)),
     }
 }
@@ -138,16 +154,18 @@ mod tests {
             link: LinkRate::UNSHAPED,
             subject: subject.to_owned(),
             repetition: 1,
+            qemu: "10.0.8".to_owned(),
             completed,
             total_s,
             downtime_ms: completed.then_some(total_s * 10.0),
             wire_bytes: 1000,
             cpu_s: total_s,
+            receipt_cpu_s: None,
             guest_write_ratio: None,
             longest_stall_ms: 1,
             disk_bytes: Some(7),
             agent_rss_bytes: None,
-            guest_sound: Some(true),
+            guest_sound: completed.then_some(true),
         }
     }
 
@@ -188,5 +206,30 @@ mod tests {
     fn no_speed_is_claimed_for_a_move_of_ours_that_did_not_finish() {
         let rows = [row(Scenario::Idle, "whimbrel", 240.0, false), row(Scenario::Idle, "libvirt", 12.0, true)];
         assert_eq!(ratios(&rows).ratios[0].times_faster, None);
+    }
+
+    #[test]
+    fn a_guest_that_is_not_sound_counts_for_nobody_and_is_named() {
+        let unsound = |subject: &str, total_s: f64| Row {
+            guest_sound: Some(false),
+            repetition: 2,
+            ..row(Scenario::Idle, subject, total_s, false)
+        };
+        let check = |rows: &[&Row], times_faster: Option<f64>, peer_completed: bool, names: &[&str]| {
+            let rows: Vec<Row> = rows.iter().map(|row| (*row).clone()).collect();
+            let found = ratios(&rows);
+            assert_eq!(found.ratios[0].times_faster, times_faster, "{rows:?}");
+            assert_eq!(found.ratios[0].peer_completed, Some(peer_completed), "{rows:?}");
+            assert_eq!(found.unsound, names);
+        };
+        let (ours, peer) = (row(Scenario::Idle, "whimbrel", 4.0, true), row(Scenario::Idle, "libvirt", 12.0, true));
+        check(&[&ours, &peer], Some(3.0), true, &[]);
+        let (theirs_lost, ours_lost) = (unsound("libvirt", 400.0), unsound("whimbrel", 0.1));
+        let (theirs_named, ours_named) =
+            ("idle over link none, libvirt, repetition 2", "idle over link none, whimbrel, repetition 2");
+        check(&[&ours, &peer, &theirs_lost], Some(3.0), true, &[theirs_named]);
+        check(&[&ours, &theirs_lost], None, false, &[theirs_named]);
+        check(&[&ours, &ours_lost, &peer], None, true, &[ours_named]);
+        check(&[&ours_lost, &peer], None, true, &[ours_named]);
     }
 }

@@ -10,9 +10,13 @@ use super::{
 const MB: f64 = 1e6;
 
 pub(super) fn render(rows: &[Row], ratios: &Ratios) -> String {
-    let mut text = String::from(
-        "median (least–most)\nscenario  link     subject   done  total s               downtime ms         wire MB  \
-         cpu s   writes  stall ms\n",
+    let mut qemus: Vec<_> = rows.iter().map(|row| row.qemu.as_str()).collect();
+    qemus.sort_unstable();
+    qemus.dedup();
+    let mut text = format!(
+        "QEMU {}; median (least–most) of the runs whose guest was sound\n\
+         scenario  link     subject   done  total s               downtime ms         wire MB  cpu s   writes  stall ms\n",
+        qemus.join(", ")
     );
     for digest in digests(rows) {
         text.push_str(&line(&digest));
@@ -25,6 +29,9 @@ pub(super) fn render(rows: &[Row], ratios: &Ratios) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "back, link {link}: {ratio:.2} of the time of an idle move");
     }
+    for name in &ratios.unsound {
+        let _ = writeln!(text, "NOT SOUND afterwards, and in no number above: {name}");
+    }
     if let Some(bytes) = ratios.agent_rss_bytes_max {
         let _ = writeln!(text, "the most memory of any agent: {:.0} MB", bytes as f64 / MB);
     }
@@ -36,19 +43,22 @@ fn line(digest: &Digest) -> String {
         Some(Spread { least, median, most }) => format!("{median:.digits$} ({least:.digits$}–{most:.digits$})"),
         None => "-".to_owned(),
     };
-    let writes = digest.guest_write_ratio.map_or("-".to_owned(), |ratio| format!("{:.2}", ratio.median));
+    let median = |spread: Option<Spread>, unit: f64, digits: usize| {
+        spread.map_or("-".to_owned(), |spread| format!("{:.digits$}", spread.median / unit))
+    };
     format!(
-        "{:<9} {:<8} {:<9} {}/{}   {:<21} {:<19} {:<8.0} {:<7.1} {writes:<7} {:.0}\n",
+        "{:<9} {:<8} {:<9} {}/{}   {:<21} {:<19} {:<8} {:<7} {:<7} {}\n",
         digest.scenario.to_string(),
         digest.link.to_string(),
         digest.subject,
         digest.completed,
         digest.runs,
-        spread(Some(digest.total_s), 1),
+        spread(digest.total_s, 1),
         spread(digest.downtime_ms, 0),
-        digest.wire_bytes.median / MB,
-        digest.cpu_s.median,
-        digest.longest_stall_ms.median,
+        median(digest.wire_bytes, MB, 0),
+        median(digest.cpu_s, 1.0, 1),
+        median(digest.guest_write_ratio, 1.0, 2),
+        median(digest.longest_stall_ms, 1.0, 0),
     )
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct Daemon {
     dir: PathBuf,
     /// Where both daemons see their own images: one path, as a migration wants it.
     images: PathBuf,
-    pub(super) qemu: PathBuf,
+    pub(crate) qemu: PathBuf,
 }
 
 impl Daemon {

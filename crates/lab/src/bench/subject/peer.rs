@@ -1,6 +1,6 @@
 //! libvirt as a subject.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 
@@ -27,6 +27,11 @@ impl Pair {
 
     pub(super) fn namespaces(&self) -> [String; 2] {
         self.daemons.each_ref().map(|daemon| daemon.namespace().to_owned())
+    }
+
+    /// Folder of the programs that both daemons run.
+    pub(super) fn qemu(&self) -> &Path {
+        &self.daemons[0].qemu
     }
 
     pub(super) async fn boot(&self, lab: &mut Lab, mut line: BootLine) -> Result<GuestSite> {
