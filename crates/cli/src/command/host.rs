@@ -16,10 +16,11 @@ pub async fn run(client: &ControllerClient, command: Host, json: bool) -> Result
         Host::Token { host } => {
             let host = host.parse().context("hint: a host is named as in its agent's configuration")?;
             let token = client.create_join_token(&NewJoinToken { host }).await?;
-            match json {
-                true => table::print_json(&token),
-                false => Ok(println!("{}", token.token)),
+            if json {
+                return table::print_json(&token);
             }
+            println!("{}", token.token);
+            Ok(())
         }
     }
 }
