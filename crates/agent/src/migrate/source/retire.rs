@@ -55,6 +55,9 @@ pub async fn verify(road: &Arc<Road>, comparison: &Comparison) -> Verdict {
             let failure = (!equal).then(|| differences(&reports));
             Verdict { verification, failure, reports }
         }
+        Err(failure) if failure.code == FailureCode::Cancelled => {
+            Verdict { verification: Verification::Superseded, failure: Some(failure.detail), reports: Vec::new() }
+        }
         Err(failure) => {
             tracing::warn!(migration = %road.ask.migration, %failure, "the moved disks could not be compared");
             Verdict { verification: Verification::Failed, failure: Some(failure.detail), reports: Vec::new() }
