@@ -44,7 +44,7 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
 }
 
 async fn measure_all(args: &BenchArgs) -> Result<()> {
-    let mut options = LabOptions::transient(&args.dir, "bench", 2)?.prefer_sound_qemu();
+    let mut options = LabOptions::transient(&args.dir, "bench", 2)?;
     if args.peer == BenchPeer::Libvirt {
         let qemu = options.hosts[0].qemu.clone();
         let host = |name: &str| HostOptions { name: name.to_owned(), qemu: qemu.clone(), agent: false };

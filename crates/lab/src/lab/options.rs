@@ -70,20 +70,6 @@ impl LabOptions {
         Ok(LabOptions { owner: Some(ProcessId::own()), quiet: true, ..options })
     }
 
-    /// Under emulation QEMU before 8.2.2 loses memory of a guest that it migrates: its dirty log does not see writes through
-    /// translations that the virtual CPU has cached. Where there is no hardware virtualisation, hosts whose QEMU was not
-    /// chosen run the newer one, if it is there.
-    pub fn prefer_sound_qemu(mut self) -> LabOptions {
-        let Some(folder) = env::var_os(QEMU_NEXT_VARIABLE).map(PathBuf::from) else { return self };
-        if !virtualisation() && with_qemu(&folder).is_ok() {
-            let unchosen = qemu_folder();
-            for host in self.hosts.iter_mut().filter(|host| host.qemu == unchosen) {
-                host.qemu = folder.clone();
-            }
-        }
-        self
-    }
-
     /// Lets one host run another QEMU: the newer one that `./x` unpacks, if `next`.
     pub fn host_with_next_qemu(mut self, name: &str) -> Result<LabOptions> {
         let folder = env::var_os(QEMU_NEXT_VARIABLE).map(PathBuf::from);
@@ -98,14 +84,6 @@ impl LabOptions {
 
 pub(crate) fn qemu_folder() -> PathBuf {
     env::var_os(QEMU_VARIABLE).map_or_else(|| SYSTEM_FOLDER.into(), PathBuf::from)
-}
-
-/// A device alone does not run a guest: nested and paravirtual hosts have one and no virtual CPU.
-fn virtualisation() -> bool {
-    let cpus = fs_err::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags =
-        |line: &str| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
-    std::path::Path::new("/dev/kvm").exists() && cpus.lines().any(flags)
 }
 
 fn with_qemu(folder: &std::path::Path) -> Result<()> {

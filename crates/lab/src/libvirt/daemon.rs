@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tokio::{process::Command, time::timeout};
 
+use super::emulator;
 use crate::{daemons, lab::Lab, process::Start, wait};
 
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -45,6 +46,8 @@ pub(crate) struct Daemon {
     /// Where both daemons see their own images: one path, as a migration wants it.
     images: PathBuf,
     pub(crate) qemu: PathBuf,
+    /// What a domain is to be started with.
+    pub(super) emulator: PathBuf,
 }
 
 impl Daemon {
@@ -79,6 +82,7 @@ impl Daemon {
             dir,
             images,
             qemu: host.qemu.clone(),
+            emulator: emulator::write(&site.dir, &host.qemu)?,
         };
         let answers = async || {
             if !process.alive() {

@@ -89,7 +89,7 @@ impl Domain {
             kernel = self.image.kernel.display(),
             initrd = self.image.initrd.display(),
             line = self.line,
-            emulator = daemon.qemu.join("qemu-system-x86_64").display(),
+            emulator = daemon.emulator.display(),
         )
     }
 }

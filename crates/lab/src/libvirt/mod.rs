@@ -6,6 +6,7 @@
 
 mod daemon;
 mod domain;
+mod emulator;
 mod migrate;
 
 pub(crate) use daemon::Daemon;
