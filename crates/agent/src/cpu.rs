@@ -8,6 +8,7 @@ const TICKS_PER_SECOND_DEFAULT: f64 = 100.0;
 const STATE: usize = 0;
 const UTIME: usize = 11;
 const STIME: usize = 12;
+const THREADS: usize = 17;
 const START_TIME: usize = 19;
 
 /// User and system seconds of a process with all its threads; `None` if there is no such process.
@@ -26,8 +27,7 @@ pub fn self_seconds() -> f64 {
 /// it is gone or a zombie.
 pub fn start_ticks(pid: u32) -> Option<u64> {
     let fields = Fields::of(&pid.to_string())?;
-    let alive = !matches!(fields.get(STATE)?, "Z" | "X");
-    alive.then(|| fields.number(START_TIME)).flatten()
+    fields.alive().then(|| fields.number(START_TIME)).flatten()
 }
 
 fn ticks_per_second() -> f64 {
@@ -41,8 +41,17 @@ struct Fields(String);
 
 impl Fields {
     fn of(pid: &str) -> Option<Self> {
-        let text = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(Fields(text.rsplit_once(')')?.1.to_owned()))
+        Fields::parse(&fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        Some(Fields(stat.rsplit_once(')')?.1.to_owned()))
+    }
+
+    /// A process that is killed thread by thread shows its first as a zombie while others still hold its files and locks.
+    fn alive(&self) -> bool {
+        let ended = matches!(self.get(STATE), None | Some("Z" | "X"));
+        !ended || self.number(THREADS).is_some_and(|threads| threads > 1)
     }
 
     fn get(&self, at: usize) -> Option<&str> {
@@ -73,5 +82,15 @@ mod tests {
         assert_eq!(start_ticks(u32::MAX), None);
         assert_eq!(start_ticks(std::process::id()), start_ticks(std::process::id()));
         assert!(start_ticks(std::process::id()) >= start_ticks(1));
+    }
+
+    #[test]
+    fn a_process_is_gone_with_its_last_thread() {
+        let check = |stat: &str, alive: bool| assert_eq!(Fields::parse(stat).unwrap().alive(), alive, "{stat}");
+        // A whole zombie; one whose other thread still runs; one at work.
+        check("7 (a) b) Z 1 1 1 0 -1 4227084 0 0 0 0 0 0 0 0 20 0 1 0 1676012 0 0", false);
+        check("7 (a) b) Z 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 2 0 1676012 0 0", true);
+        check("7 (a) b) S 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 1 0 1676012 0 0", true);
+        check("7 (a) b) X 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 0 0 1676012 0 0", false);
     }
 }

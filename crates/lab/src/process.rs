@@ -23,6 +23,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(10);
 const STAT_STATE: usize = 0;
 const STAT_USER_TICKS: usize = 11;
 const STAT_SYSTEM_TICKS: usize = 12;
+const STAT_THREADS: usize = 17;
 const STAT_START_TICKS: usize = 19;
 
 /// Marks every process that a lab starts; children inherit it.
@@ -39,9 +40,8 @@ impl ProcessId {
     /// `None` if there is no such process, or only its zombie.
     pub fn of(pid: i32) -> Option<ProcessId> {
         let fields = stat(pid)?;
-        let zombie = matches!(fields.get(STAT_STATE)?.as_str(), "Z" | "X");
         let start_ticks = fields.get(STAT_START_TICKS)?.parse().ok()?;
-        (!zombie).then_some(ProcessId { pid, start_ticks })
+        alive(&fields)?.then_some(ProcessId { pid, start_ticks })
     }
 
     pub fn own() -> ProcessId {
@@ -115,9 +115,18 @@ impl ProcessId {
     }
 }
 
+/// A process that is killed thread by thread shows its first as a zombie while others still hold its files and ports.
+fn alive(fields: &[String]) -> Option<bool> {
+    let zombie = matches!(fields.get(STAT_STATE)?.as_str(), "Z" | "X");
+    Some(!zombie || fields.get(STAT_THREADS)?.parse::<u32>().ok()? > 1)
+}
+
 fn stat(pid: i32) -> Option<Vec<String>> {
-    let text = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(')')?;
+    fields(&fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn fields(stat: &str) -> Option<Vec<String>> {
+    let (_, rest) = stat.rsplit_once(')')?;
     Some(rest.split_whitespace().map(str::to_owned).collect())
 }
 
@@ -169,5 +178,29 @@ impl Start<'_> {
         // Somebody has to take the exit status, or its zombie stays as long as this process.
         std::thread::spawn(move || child.wait());
         id.with_context(|| format!("{}: it ended at once; see {}", what(), self.log.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_with_its_last_thread() {
+        let check =
+            |stat: &str, want: bool| assert_eq!(fields(stat).and_then(|fields| alive(&fields)), Some(want), "{stat}");
+        // A whole zombie; one whose other thread still runs; one at work.
+        check("7 (a) b) Z 1 1 1 0 -1 4227084 0 0 0 0 0 0 0 0 20 0 1 0 1676012 0 0", false);
+        check("7 (a) b) Z 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 2 0 1676012 0 0", true);
+        check("7 (a) b) S 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 1 0 1676012 0 0", true);
+        check("7 (a) b) X 1 1 1 0 -1 4227084 0 0 0 0 4 1 3 2 20 0 0 0 1676012 0 0", false);
+    }
+
+    #[test]
+    fn this_process_lives_and_no_other_of_its_number() {
+        let own = ProcessId::own();
+        assert!(own.alive());
+        assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own }.alive());
+        assert_eq!(ProcessId::of(i32::MAX), None);
     }
 }
