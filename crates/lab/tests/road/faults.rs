@@ -11,7 +11,7 @@ use whimbrel_lab::{
     Lab,
     image::BootLine,
     lab::{QemuKind, hold::Place},
-    net::LinkRate,
+    net::{LinkChange, LinkRate, Network},
     peer::Rates,
     wait,
 };
@@ -37,9 +37,11 @@ enum Fault {
     TargetAgentForLong,
     TargetQemu,
     StorageDaemon,
+    /// Cut at the target, and healed when the migration has ended.
+    LinkCut,
 }
 
-use Fault::{Cancel, StorageDaemon, TargetAgent, TargetAgentForLong, TargetQemu};
+use Fault::{Cancel, LinkCut, StorageDaemon, TargetAgent, TargetAgentForLong, TargetQemu};
 use Place::{LastRound, MakingRoom, QemuStarts, Ram, RoundZero, StateSent};
 
 /// Nothing of the guest is on the other host yet.
@@ -52,10 +54,11 @@ const AT_FIRST: [(Place, Fault); 5] = [
 ];
 
 /// The other host has a retained copy, which every fault must leave as one.
-const WITH_RETAINED_COPY: [(Place, Fault); 17] = [
+const WITH_RETAINED_COPY: [(Place, Fault); 19] = [
     (RoundZero, Cancel),
     (RoundZero, StorageDaemon),
     (RoundZero, TargetAgentForLong),
+    (RoundZero, LinkCut),
     (QemuStarts, Cancel),
     (QemuStarts, TargetQemu),
     (QemuStarts, TargetAgent),
@@ -63,6 +66,7 @@ const WITH_RETAINED_COPY: [(Place, Fault); 17] = [
     (Ram, StorageDaemon),
     (Ram, TargetQemu),
     (Ram, TargetAgent),
+    (Ram, LinkCut),
     (LastRound, Cancel),
     (LastRound, StorageDaemon),
     (LastRound, TargetQemu),
@@ -129,7 +133,7 @@ async fn check(lab: &mut Lab, place: Place, fault: Fault) {
         // Only the next step of the held side meets the hole.
         StorageDaemon => false,
         TargetQemu => place != QemuStarts,
-        TargetAgent | TargetAgentForLong => host == "h1",
+        TargetAgent | TargetAgentForLong | LinkCut => host == "h1",
     };
     let hold = Some(hold).filter(|_| held_to_the_end);
     if fault == TargetAgentForLong {
@@ -138,12 +142,23 @@ async fn check(lab: &mut Lab, place: Place, fault: Fault) {
     }
     let ended = ended(lab, &id, &context).await;
     drop(hold);
+    if fault == LinkCut {
+        lab.link(Some("h2"), Network::Migration, LinkChange::Heal).unwrap();
+    }
     let context = format!("{context}: {ended}");
     match fault {
         Cancel => assert_eq!(ended["status"], "cancelled", "{context}"),
         TargetAgent | TargetAgentForLong | TargetQemu | StorageDaemon => {
             assert_eq!(ended["status"], "failed", "{context}");
             assert!(!ended["failure"]["detail"].as_str().unwrap().is_empty(), "{context}");
+        }
+        LinkCut => {
+            assert_eq!(
+                (&ended["status"], &ended["failure"]["code"]),
+                (&"failed".into(), &"peer_lost".into()),
+                "{context}"
+            );
+            assert!(ended["failure"]["detail"].as_str().unwrap().contains("link to the target"), "{context}");
         }
     }
     assert_eq!(ended["guest_at"], "h1", "{context}");
@@ -162,6 +177,7 @@ async fn strike(lab: &mut Lab, id: &str, fault: Fault) {
         TargetAgentForLong => lab.kill_agent("h2").unwrap(),
         TargetQemu => assert_eq!(lab.kill_qemu("h2", QemuKind::System).unwrap(), 1),
         StorageDaemon => assert_eq!(lab.kill_qemu("h2", QemuKind::StorageDaemon).unwrap(), 1),
+        LinkCut => lab.link(Some("h2"), Network::Migration, LinkChange::Cut).unwrap(),
     }
 }
 
