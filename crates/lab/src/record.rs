@@ -14,6 +14,8 @@ use crate::{lab::Site, process::ProcessId};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Made {
     Dir(PathBuf),
+    /// A file system over one of the folders.
+    Mount(PathBuf),
     Namespace(String),
     /// In the root namespace.
     Link(String),
@@ -92,7 +94,7 @@ impl Record {
     pub(crate) fn dirs(&self) -> Vec<PathBuf> {
         let dir = |made: &Made| match made {
             Made::Dir(path) => Some(path.clone()),
-            Made::Namespace(_) | Made::Link(_) | Made::Process { .. } => None,
+            Made::Mount(_) | Made::Namespace(_) | Made::Link(_) | Made::Process { .. } => None,
         };
         self.made.iter().filter_map(dir).collect()
     }

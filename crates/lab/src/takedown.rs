@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
 use crate::{
+    lab::vast,
     net,
     process::{self, ProcessId},
     record::{Made, Record},
@@ -19,6 +20,7 @@ pub(crate) fn take_down(mut record: Record) -> Result<()> {
     if record.of_this_boot() {
         end_processes(&record)?;
         remove_network(&mut record)?;
+        unmount(&mut record)?;
     }
     // Inner folders come last in the record.
     for dir in record.dirs().iter().rev() {
@@ -38,7 +40,7 @@ pub(crate) fn processes(record: &Record) -> Result<Vec<ProcessId>> {
             Made::Namespace(name) => {
                 found.extend(process::within(name)?.into_iter().filter(|id| id.marked(&record.id, &dirs)));
             }
-            Made::Process { .. } | Made::Dir(_) | Made::Link(_) => {}
+            Made::Process { .. } | Made::Dir(_) | Made::Mount(_) | Made::Link(_) => {}
         }
     }
     found.sort_by_key(|id| id.pid);
@@ -70,8 +72,19 @@ fn remove_network(record: &mut Record) -> Result<()> {
                     tool::run("ip", &["netns", "del", name])?;
                 }
             }
-            Made::Dir(_) => continue,
+            Made::Dir(_) | Made::Mount(_) => continue,
             Made::Process { .. } => {}
+        }
+        record.forget(&made)?;
+    }
+    Ok(())
+}
+
+fn unmount(record: &mut Record) -> Result<()> {
+    for made in record.made.clone() {
+        match &made {
+            Made::Mount(dir) => vast::unmount(dir)?,
+            Made::Process { .. } | Made::Dir(_) | Made::Namespace(_) | Made::Link(_) => continue,
         }
         record.forget(&made)?;
     }

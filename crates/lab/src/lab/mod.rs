@@ -6,6 +6,7 @@ pub mod hold;
 mod options;
 mod site;
 mod use_it;
+pub mod vast;
 
 use std::path::Path;
 
@@ -74,7 +75,7 @@ impl Lab {
         let site = plan(options)?;
         record.site = Some(site.clone());
         let mut lab = Lab { place, record, ended: false };
-        match make(&mut lab.record, &site) {
+        match make(&mut lab.record, &site, options.vast) {
             Ok(()) => Ok(lab),
             Err(error) => {
                 lab.take_down()?;
@@ -149,7 +150,7 @@ impl Lab {
     pub fn process(&self, what: &str) -> Option<ProcessId> {
         self.record.made.iter().find_map(|made| match made {
             Made::Process { what: other, id } if other == what && id.alive() => Some(*id),
-            Made::Process { .. } | Made::Dir(_) | Made::Namespace(_) | Made::Link(_) => None,
+            Made::Process { .. } | Made::Dir(_) | Made::Mount(_) | Made::Namespace(_) | Made::Link(_) => None,
         })
     }
 
@@ -199,11 +200,14 @@ fn plan(options: &LabOptions) -> Result<Site> {
     })
 }
 
-fn make(record: &mut Record, site: &Site) -> Result<()> {
+fn make(record: &mut Record, site: &Site, vast: bool) -> Result<()> {
     let hosts = site.hosts.iter().flat_map(|host| [host.dir.clone(), host.run_dir.clone()]);
     for dir in [site.dir.clone(), site.run_dir.clone(), site.controller_dir()].into_iter().chain(hosts) {
         record.add(Made::Dir(dir.clone()))?;
         fs_err::create_dir(&dir)?;
+    }
+    if vast {
+        site.hosts.iter().try_for_each(|host| vast::mount(record, host))?;
     }
     let hint = "cannot lay the lab's network; hint: this needs root, iproute2 and a kernel with network namespaces";
     net::make_fabric(record, &site.fabric, &site.networks).context(hint)?;

@@ -26,6 +26,8 @@ pub struct LabOptions {
     pub owner: Option<ProcessId>,
     /// Moves can be held at a named place, for tests of what breaks there.
     pub holds: bool,
+    /// Hosts keep their state on file systems far larger than this machine's disk.
+    pub vast: bool,
     /// Says nothing on its way.
     pub quiet: bool,
 }
@@ -60,7 +62,7 @@ impl LabOptions {
             Ok(HostOptions { name, qemu, agent: true })
         };
         let hosts = names.into_iter().map(host).collect::<Result<_>>()?;
-        Ok(LabOptions { place, hosts, link, image: true, owner: None, holds: false, quiet: false })
+        Ok(LabOptions { place, hosts, link, image: true, owner: None, holds: false, vast: false, quiet: false })
     }
 
     /// A lab of its own that goes with this process.

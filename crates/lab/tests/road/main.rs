@@ -4,5 +4,6 @@ mod crash;
 mod faults;
 mod ground;
 mod harness;
+mod memory;
 mod moves;
 mod refusals;
