@@ -81,12 +81,16 @@ async fn ask(socket: &Path, process: &Detached) -> Result<Qemu, Failure> {
             cpu_models: runnable(models),
             iothreads_safe: !known_bugs(qmp.version()).iothread_export_aborts,
         };
-        qmp.quit().await?;
-        Ok::<_, whimbrel_qmp::QmpError>(qemu)
+        Ok::<_, whimbrel_qmp::QmpError>((qmp, qemu))
     };
     tokio::select! {
         biased;
-        answered = questions => answered.map_err(|error| fault::of_qmp(&error)),
+        answered = questions => {
+            let (qmp, qemu) = answered.map_err(|error| fault::of_qmp(&error))?;
+            // Outside the race with its end, which may be seen before the answer.
+            let _ = qmp.quit().await;
+            Ok(qemu)
+        }
         exit = process.exited() => {
             let detail = format!("QEMU ended with {exit} when it was asked what it can do: {}", process.tail());
             Err(Failure::new(whimbrel_core::failure::FailureCode::QemuFailed, detail)
