@@ -17,6 +17,8 @@ mod plan;
 pub mod source;
 pub mod target;
 mod tombstone;
+#[cfg(test)]
+mod trial;
 
 use std::{
     collections::BTreeMap,

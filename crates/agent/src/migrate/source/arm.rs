@@ -9,7 +9,8 @@
 //!
 //! Ground rules: a disk's own export and its connections stay for the whole move (a client that leaves one of an
 //! iothread's disk aborts QEMU below 9.0). The bitmap that was armed at the last hand-over keeps recording until the
-//! next one: an aborted move so loses nothing of it. `disarm` works from what QEMU has, not from what we remember.
+//! next one: an aborted move so loses nothing of it. `disarm` works from what QEMU has, not from what we remember. A turn's
+//! bitmap that is not there or does not record is an error and never "nothing dirty": a last round of nothing would be sealed.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,10 +19,14 @@ use std::{
 
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use whimbrel_core::{disk::DiskName, id::Epoch};
+use whimbrel_core::{
+    disk::DiskName,
+    failure::{Failure, FailureCode},
+    id::Epoch,
+};
 use whimbrel_qmp::{Qmp, QmpError};
 
-use super::copy::DISK_CONNECTIONS;
+use super::{copy::DISK_CONNECTIONS, road::of_qmp};
 use crate::vm::spec::{DISKS_MAX, disk_node};
 
 /// Every export, node and bitmap of a move on the source begins with this.
@@ -133,9 +138,9 @@ impl Armed {
     }
 
     /// Dirty bytes of the bitmap that records now, for each disk.
-    pub async fn dirty_bytes(&self) -> Result<Vec<u64>, QmpError> {
-        let bitmaps = bitmaps(&self.qmp).await?;
-        Ok(self.disks.iter().map(|disk| dirty_of(&bitmaps, disk, &turn_bitmap(disk.turn))).collect())
+    pub async fn dirty_bytes(&self) -> Result<Vec<u64>, Failure> {
+        let bitmaps = bitmaps(&self.qmp).await.map_err(of_qmp)?;
+        self.disks.iter().map(|disk| dirty_of(&bitmaps, disk)).collect()
     }
 
     /// Shows what `bitmap` of a disk marks, without touching the turn: for the bitmap of the last hand-over.
@@ -154,12 +159,16 @@ impl Armed {
 
     /// Ends the turn of every disk that has something dirty, in one transaction, and shows it. Commands of all disks are
     /// pipelined: the last turn is a part of the guest's pause.
-    pub async fn turn(&mut self) -> Result<Vec<Shown>, QmpError> {
+    pub async fn turn(&mut self) -> Result<Vec<Shown>, Failure> {
         let dirty = self.dirty_bytes().await?;
         let due: Vec<usize> = (0..self.disks.len()).filter(|&at| dirty[at] > 0).collect();
-        if due.is_empty() {
-            return Ok(Vec::new());
+        if !due.is_empty() {
+            self.turn_disks(&due).await.map_err(of_qmp)?;
         }
+        Ok(due.into_iter().map(|disk| Shown { disk, dirty_bytes: dirty[disk] }).collect())
+    }
+
+    async fn turn_disks(&mut self, due: &[usize]) -> Result<(), QmpError> {
         let disks = || due.iter().map(|&at| &self.disks[at]);
         try_join_all(disks().map(|disk| self.add_null_node(&disk.name, disk.virtual_bytes))).await?;
         let mut actions = Vec::new();
@@ -174,10 +183,10 @@ impl Armed {
             try_join_all(disks().map(|disk| remove_bitmap(&self.qmp, disk_node(&disk.name), turn_bitmap(disk.turn))));
         let exported = try_join_all(disks().map(|disk| self.export_null_node(&disk.name)));
         tokio::try_join!(removed, exported)?;
-        for &at in &due {
+        for &at in due {
             self.disks[at].turn += 1;
         }
-        Ok(due.into_iter().map(|disk| Shown { disk, dirty_bytes: dirty[disk] }).collect())
+        Ok(())
     }
 
     /// Takes the shown bitmaps away. Their clients are gone by now.
@@ -221,9 +230,18 @@ fn merge_actions(name: &DiskName, bitmap: &str, granularity: u32) -> [Value; 2] 
     [add_bitmap(&shown, DIRTY_BITMAP, granularity, true), merge]
 }
 
-fn dirty_of(bitmaps: &[Bitmap], disk: &ArmedDisk, name: &str) -> u64 {
-    let node = disk_node(&disk.name);
-    bitmaps.iter().find(|each| each.node == node && each.name == name).map_or(0, |each| each.dirty_bytes)
+fn dirty_of(bitmaps: &[Bitmap], disk: &ArmedDisk) -> Result<u64, Failure> {
+    let (node, name) = (disk_node(&disk.name), turn_bitmap(disk.turn));
+    let found = bitmaps.iter().find(|each| each.node == node && each.name == name);
+    let why = match found {
+        None => "is gone",
+        Some(bitmap) if bitmap.inconsistent => "is inconsistent",
+        Some(bitmap) if !bitmap.recording => "does not record",
+        Some(bitmap) => return Ok(bitmap.dirty_bytes),
+    };
+    let detail = format!("bitmap {name} of disk {} {why}: what the guest wrote since is not known", disk.name);
+    Err(Failure::new(FailureCode::QemuFailed, detail)
+        .hint("nothing else may remove bitmaps during a move: move it again"))
 }
 
 /// Every dirty bitmap of this QEMU.

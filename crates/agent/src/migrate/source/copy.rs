@@ -237,7 +237,7 @@ async fn dirty(copy: &Copy, disk: usize) -> Result<Due, Failure> {
 
 /// One more round of what the guest dirtied since the last. Returns its bytes.
 pub async fn round(road: &Road, copy: &mut Copy, seal: bool) -> Result<u64, Failure> {
-    let shown: Vec<Shown> = copy.armed.turn().await.map_err(of_qmp)?;
+    let shown: Vec<Shown> = copy.armed.turn().await?;
     let bytes = shown.iter().map(|each| each.dirty_bytes).sum();
     if shown.is_empty() && !seal {
         return Ok(0);

@@ -20,6 +20,8 @@ pub use self::undo::announce;
 pub mod road;
 mod stream;
 mod switch;
+#[cfg(test)]
+mod tests;
 mod undo;
 
 use std::{

@@ -123,7 +123,7 @@ async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample,
     let dirty_bytes: u64 = {
         let copy = road.copy.lock().await;
         let Copy { armed, .. } = copy.as_ref().ok_or_else(ended)?;
-        armed.dirty_bytes().await.map_err(of_qmp)?.into_iter().sum()
+        armed.dirty_bytes().await?.into_iter().sum()
     };
     let since_round = shipped.ended.elapsed() + shipped.took;
     let look = match ram.began {

@@ -1,0 +1,91 @@
+//! The source against what goes wrong on its own host, with a real QEMU and nobody at the other end.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use whimbrel_core::{disk::DiskSpec, failure::FailureCode, migration::source::Switch};
+use whimbrel_daemon::tls::{self, Protocol};
+use whimbrel_qmp::Qmp;
+use whimbrel_transfer::hello::{self, StreamKind};
+
+use super::{arm::Armed, *};
+use crate::{
+    migrate::trial::{Ground, MIGRATION, send_ask, until},
+    trial::{QEMU_VARIABLES, Trial},
+};
+
+/// Time in which a bug would have shown itself.
+const A_WHILE: Duration = Duration::from_millis(400);
+
+fn cancel() -> Event {
+    Event::Cancel { failure: Failure::new(FailureCode::Cancelled, "by the operator") }
+}
+
+fn payload(ask: SendAsk) -> SourcePayload {
+    SourcePayload { ask, running_before: true, receipt: None }
+}
+
+struct Moving {
+    ground: Ground,
+    instance: Arc<Instance>,
+    qmp: Qmp,
+}
+
+impl Moving {
+    async fn on(variable: &str) -> Self {
+        let ground = Ground::new(Trial::on(variable, None)).await;
+        let instance = ground.guest().await;
+        let qmp = instance.vm().unwrap().qmp().clone();
+        Moving { ground, instance, qmp }
+    }
+
+    async fn new() -> Self {
+        Moving::on(QEMU_VARIABLES[0]).await
+    }
+
+    fn start(&self, ask: SendAsk, journal: Journal, phase: Phase, first: Event) -> Arc<Source> {
+        Source::start(self.ground.context.clone(), journal, self.instance.clone(), payload(ask), phase, first)
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::new(&self.ground.trial.paths.journal())
+    }
+
+    fn ask(&self) -> SendAsk {
+        send_ask(&self.instance)
+    }
+
+    async fn runs(&self) -> bool {
+        self.qmp.query_status().await.unwrap().is_running()
+    }
+
+    fn claimed(&self) -> bool {
+        self.ground.context.instances.claimed_by(self.instance.id()).is_some()
+    }
+}
+
+fn phase(source: &Source) -> Phase {
+    source.state.borrow().phase.clone()
+}
+
+#[tokio::test]
+async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
+    for variable in QEMU_VARIABLES {
+        let moving = Moving::on(variable).await;
+        let socket = moving.ground.trial.paths.run_dir(moving.instance.id()).join("move.nbd");
+        let wanted = |disk: &DiskSpec| (disk.name.clone(), disk.virtual_bytes, arm::GRANULARITY_BYTES);
+        for (command, why) in
+            [("block-dirty-bitmap-disable", "does not record"), ("block-dirty-bitmap-remove", "is gone")]
+        {
+            let disks = moving.instance.spec().disks.iter().map(wanted).collect();
+            let mut armed = Armed::arm(&moving.qmp, &socket, disks).await.unwrap();
+            assert_eq!(armed.dirty_bytes().await.unwrap(), [0, 0]);
+            let ours = arm::bitmaps(&moving.qmp).await.unwrap();
+            let ours = ours.iter().find(|bitmap| bitmap.name.starts_with(arm::OURS)).unwrap();
+            moving.qmp.execute(command, json!({"node": ours.node, "name": ours.name})).await.unwrap();
+            let failure = armed.turn().await.expect_err("nothing is dirty, it said");
+            assert!(failure.detail.contains(why), "{failure}");
+        }
+    }
+}
