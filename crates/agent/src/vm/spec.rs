@@ -57,6 +57,11 @@ pub fn disk_device(name: &DiskName) -> String {
     format!("vd-{name}")
 }
 
+/// The part of the guest's device that holds the disk: QEMU knows limits by it, and not by the device on the bus around it.
+pub fn disk_backend(name: &DiskName) -> String {
+    format!("/machine/peripheral/{}/virtio-backend", disk_device(name))
+}
+
 pub struct CommandLine<'a> {
     pub spec: &'a InstanceSpec,
     pub accel: &'a str,

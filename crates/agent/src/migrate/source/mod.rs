@@ -22,6 +22,7 @@ mod stream;
 mod switch;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod undo;
 
 use std::{

@@ -20,8 +20,9 @@ use super::{
     progress,
     road::{Copy, Road, of_qmp},
     stream::{self, RamLook},
+    throttle,
 };
-use crate::{hold::Place, vm::spec::disk_device};
+use crate::hold::Place;
 
 /// At least between two looks at RAM when the disks are clean.
 const LOOK: Duration = Duration::from_millis(20);
@@ -180,8 +181,8 @@ async fn slow_down(road: &Road, throttle: Throttle) -> Result<(), Failure> {
     let qmp = road.qmp()?;
     match throttle {
         Throttle::DiskWrite { bps_max } => {
-            road.step(format!("the guest's disk writes are held to {bps_max} B/s"));
-            limit_writes(road, bps_max).await
+            road.step(format!("the guest's disk writes are held to {bps_max} B/s together"));
+            throttle::limit(&qmp, &road.instance.spec(), bps_max).await.map_err(of_qmp)
         }
         Throttle::Cpu { percent } if road.ask.options.allow_auto_converge => {
             road.step(format!("the guest's CPUs are slowed down by {percent} %"));
@@ -194,15 +195,4 @@ async fn slow_down(road: &Road, throttle: Throttle) -> Result<(), Failure> {
             Ok(())
         }
     }
-}
-
-/// On each disk alike; 0 takes the limit away.
-pub async fn limit_writes(road: &Road, bps_max: u64) -> Result<(), Failure> {
-    let qmp = road.qmp()?;
-    for disk in &road.instance.spec().disks {
-        let limit = json!({"id": disk_device(&disk.name), "bps": 0, "bps_rd": 0, "bps_wr": bps_max,
-                           "iops": 0, "iops_rd": 0, "iops_wr": 0});
-        qmp.execute("block_set_io_throttle", limit).await.map_err(of_qmp)?;
-    }
-    Ok(())
 }

@@ -69,6 +69,32 @@ fn phase(source: &Source) -> Phase {
     source.state.borrow().phase.clone()
 }
 
+/// Limit and group of each disk as QEMU has them.
+async fn limits(qmp: &Qmp) -> Vec<(u64, Value)> {
+    let disks = qmp.execute("query-block", json!({})).await.unwrap();
+    let inserted = disks.as_array().unwrap().iter().map(|disk| &disk["inserted"]);
+    inserted.map(|disk| (disk["bps_wr"].as_u64().unwrap(), disk["group"].clone())).collect()
+}
+
+#[tokio::test]
+async fn a_cancelled_move_leaves_no_throttle_on_the_guests_disks() {
+    const BPS_MAX: u64 = 8 << 20;
+    for variable in QEMU_VARIABLES {
+        let moving = Moving::on(variable).await;
+        throttle::limit(&moving.qmp, &moving.instance.spec(), BPS_MAX).await.unwrap();
+        let together = limits(&moving.qmp).await;
+        assert!(together.len() == 2 && together.iter().all(|disk| disk.0 == BPS_MAX), "{together:?}");
+        assert!(together[0].1.is_string() && together[0].1 == together[1].1, "each disk by itself: {together:?}");
+
+        // As after a restart of the agent: nobody remembers the limit.
+        let source = moving.start(moving.ask(), moving.journal(), Phase::Preparing, Event::Restarted);
+        until("the end", async || source.is_end()).await;
+        let after = limits(&moving.qmp).await;
+        assert!(after.iter().all(|disk| *disk == (0, Value::Null)), "{after:?}");
+        assert!(moving.runs().await);
+    }
+}
+
 #[tokio::test]
 async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
     for variable in QEMU_VARIABLES {

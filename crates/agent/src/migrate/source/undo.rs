@@ -1,8 +1,8 @@
 //! Brings the source back to where it was before the move, from whatever state its QEMU is found in.
 //!
 //! Ground rules: works from what QEMU says, not from what a lost task remembers, so it also serves after a restart of the
-//! agent; a guest that was paused before the move stays paused; a QEMU that died is not an error here, the report of the
-//! instance says it.
+//! agent; a guest that was paused before the move stays paused, and none stays slowed down; a QEMU that died is not an error
+//! here, the report of the instance says it.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use whimbrel_qmp::Qmp;
 use super::{
     arm,
     road::{Road, of_qmp},
+    throttle,
 };
 
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
@@ -34,9 +35,11 @@ pub async fn undo(road: &Road, resume: bool) -> Result<(), Failure> {
         }
         announce(&qmp).await;
     }
-    Ok(())
+    throttle::lift(&qmp, &road.instance.spec()).await.map_err(of_qmp)
 }
 
+/// When QEMU says that its stream has ended, what it took from the vCPUs to let RAM converge is given back too: its migration
+/// thread does that before it tells any end.
 async fn cancel_stream(qmp: &Qmp) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
