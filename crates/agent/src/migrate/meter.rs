@@ -1,7 +1,9 @@
 //! Measures a move on the source: phases, downtime, progress, and what the receipt is made of.
 //!
 //! Ground rules: monotonic clock only; the downtime is the source's share (stop to COMMIT sent) plus the target's (COMMIT
-//! received to running) plus half a round trip between them, so that no two clocks are compared.
+//! received to running) plus half a round trip between them, so that no two clocks are compared. The round trip is the
+//! shortest hello that the target answered, over all streams of the move: it holds the target's few steps to its answer, but
+//! nothing of what queues on a busy link when COMMIT travels.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +31,7 @@ struct Inner {
     committed: Option<Instant>,
     running: Option<Instant>,
     target: Option<TargetReceipt>,
-    round_trip: Duration,
+    round_trip: Option<Duration>,
 }
 
 impl Meter {
@@ -46,8 +48,8 @@ impl Meter {
         }
     }
 
-    pub fn guest_stops(&self) {
-        self.lock().stopped = Some(Instant::now());
+    pub fn guest_stops(&self, at: Instant) {
+        self.lock().stopped = Some(at);
     }
 
     pub fn commit_sent(&self) {
@@ -58,8 +60,10 @@ impl Meter {
         self.lock().running.get_or_insert(Instant::now());
     }
 
+    /// A question to the target was answered in this time.
     pub fn round_trip(&self, took: Duration) {
-        self.lock().round_trip = took;
+        let mut inner = self.lock();
+        inner.round_trip = Some(inner.round_trip.map_or(took, |shortest| shortest.min(took)));
     }
 
     pub fn target_says(&self, receipt: TargetReceipt) {
@@ -80,7 +84,7 @@ impl Meter {
         let Some(stopped) = inner.stopped else { return 0.0 };
         let until_commit = inner.committed.unwrap_or_else(Instant::now) - stopped;
         let on_target = inner.target.as_ref().map_or(0.0, |target| target.commit_to_running_ms);
-        ms(until_commit) + ms(inner.round_trip) / 2.0 + on_target
+        ms(until_commit) + ms(inner.round_trip.unwrap_or_default()) / 2.0 + on_target
     }
 
     /// How long the guest is stopped so far, if it is.
@@ -121,4 +125,23 @@ impl Meter {
 
 pub fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_downtime_holds_half_of_the_shortest_round_trip() {
+        let meter = Meter::start();
+        assert_eq!(meter.downtime_ms(), 0.0, "it did not stop");
+        meter.guest_stops(Instant::now());
+        meter.commit_sent();
+        let before = meter.downtime_ms();
+        for took_ms in [90, 40, 70] {
+            meter.round_trip(Duration::from_millis(took_ms));
+        }
+        meter.target_says(TargetReceipt { commit_to_running_ms: 5.0, ..TargetReceipt::default() });
+        assert!((meter.downtime_ms() - before - 25.0).abs() < 0.01, "{} after {before}", meter.downtime_ms());
+    }
 }

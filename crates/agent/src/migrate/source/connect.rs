@@ -3,7 +3,7 @@
 //! Ground rules: every stream is mTLS with the target's own certificate and shows the migration's credential; the reader
 //! turns the target's words into events of the machine and keeps the rest for the copy.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
@@ -64,7 +64,9 @@ pub async fn open(road: &Road, stream: StreamKind) -> Result<TlsStream, Failure>
     })?;
     let hello =
         Hello { protocol: PROTOCOL, migration: road.ask.migration, credential: road.ask.credential.clone(), stream };
+    let asked = Instant::now();
     hello::offer(&mut connection, &hello).await.map_err(|error| error.failure())?;
+    road.meter.round_trip(asked.elapsed());
     Ok(connection)
 }
 

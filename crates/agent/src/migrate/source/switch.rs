@@ -12,7 +12,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -35,7 +35,7 @@ pub async fn stop_guest(road: &Arc<Road>) -> Result<(), Failure> {
     road.written_at_stop.store(road.guest_written_bytes().await?, Ordering::SeqCst);
     road.step("switching over");
     road.meter.begin("last_round");
-    road.meter.guest_stops();
+    road.meter.guest_stops(Instant::now());
     qmp.execute("stop", json!({})).await.map_err(of_qmp)?;
     Ok(())
 }
@@ -69,7 +69,7 @@ pub async fn hand_state(road: &Arc<Road>) -> Result<(), Failure> {
 
 async fn wait_postmigrate(road: &Road) -> Result<(), Failure> {
     let qmp = road.qmp()?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     loop {
         let status = qmp.execute("query-status", json!({})).await.map_err(of_qmp)?;
         match status["status"].as_str() {

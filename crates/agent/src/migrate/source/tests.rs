@@ -115,3 +115,26 @@ async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_round_trip_to_the_target_is_measured_when_a_stream_is_opened() {
+    const SLOW: Duration = Duration::from_millis(60);
+    let moving = Moving::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut ask = moving.ask();
+    ask.target_address = listener.local_addr().unwrap().to_string();
+    let config = tls::mutual(&moving.ground.identity_there(), &moving.ground.context.ca, Protocol::Data).unwrap();
+    let target = async {
+        let (tcp, address) = listener.accept().await.unwrap();
+        let mut stream = tls::accept(tcp, address, &config).await.unwrap();
+        hello::receive(&mut stream).await.unwrap();
+        tokio::time::sleep(SLOW).await;
+        hello::accept(&mut stream).await.unwrap();
+    };
+    let source = moving.start(ask, moving.journal(), Phase::Copying, Event::Query);
+    let (opened, ()) = tokio::join!(connect::open(&source.road, StreamKind::Control), target);
+    opened.unwrap();
+    source.road.meter.guest_stops(Instant::now());
+    source.road.meter.commit_sent();
+    assert!(source.road.meter.downtime_ms() >= SLOW.as_secs_f64() * 1e3 / 2.0);
+}
