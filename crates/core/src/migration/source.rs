@@ -113,6 +113,20 @@ pub enum Effect {
 
 pub type Step = super::Step<Phase, Effect>;
 
+impl Effect {
+    /// Work on the guest or towards the target that `Undo` must not meet: it is left off before anything is taken back.
+    pub fn ends_before_undo(self) -> bool {
+        match self {
+            Effect::PrepareTarget
+            | Effect::StartCopy
+            | Effect::StopGuest
+            | Effect::FinishRounds
+            | Effect::ContinueMigration => true,
+            Effect::SendCommit | Effect::SendAbort | Effect::Undo | Effect::Retire | Effect::Report => false,
+        }
+    }
+}
+
 impl Phase {
     /// Nothing more will happen by itself, and nothing is left behind.
     pub fn is_end(&self) -> bool {

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Ground rules: only this task changes the phase; nothing is done before what it rests on is journaled; an executor ends
-//! in the event that the machine waits for, or in `Failed`; the same effect is not begun twice at once.
+//! in the event that the machine waits for, or in `Failed`; the same effect is not begun twice at once; work before COMMIT
+//! can be left off at any await, and an undo waits until it is.
 
 pub mod arm;
 mod connect;
@@ -156,6 +157,7 @@ fn new_road(
         replies: tokio::sync::Mutex::default(),
         copy: tokio::sync::Mutex::default(),
         cancel: tokio_util::sync::CancellationToken::new(),
+        jobs: tokio_util::task::TaskTracker::new(),
         qemu_ready: watch::Sender::new(false),
         facts: Mutex::new(Facts::default()),
         ram: Arc::default(),
@@ -268,10 +270,15 @@ impl Driver {
             return;
         }
         let (road, busy, publish) = (self.road.clone(), self.busy.clone(), self.publish.clone());
-        tokio::spawn(async move {
+        let work = async move {
             execute(&road, effect, &publish).await;
             busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&effect);
-        });
+        };
+        if effect.ends_before_undo() {
+            self.road.jobs.spawn(work);
+        } else {
+            tokio::spawn(work);
+        }
     }
 }
 
@@ -294,9 +301,9 @@ fn note_before(road: &Road) {
 async fn execute(road: &Arc<Road>, effect: Effect, publish: &watch::Sender<State>) {
     let phase = publish.borrow().phase.clone();
     let done = match effect {
-        Effect::PrepareTarget => Some(prepare_target(road).await.map(|()| None)),
+        Effect::PrepareTarget => unless_cancelled(road, prepare_target(road)).await.map(|done| done.map(|()| None)),
         Effect::StartCopy => ends_in(road, copy::run(road), Event::CopyConverged).await,
-        Effect::StopGuest => Some(switch::stop_guest(road).await.map(|()| Some(Event::GuestStopped))),
+        Effect::StopGuest => ends_in(road, switch::stop_guest(road), Event::GuestStopped).await,
         Effect::FinishRounds => {
             unless_cancelled(road, switch::finish_rounds(road)).await.map(|done| done.map(|()| None))
         }

@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use whimbrel_api::agent::SendAsk;
 use whimbrel_core::{
     disk::{CopyMode, DiskName},
@@ -57,6 +57,8 @@ pub struct Road {
     pub copy: tokio::sync::Mutex<Option<Copy>>,
     /// Ends every task of the copy.
     pub cancel: CancellationToken,
+    /// Work before COMMIT that is under way; to undo waits until it is left off.
+    pub jobs: TaskTracker,
     /// Comes whenever the target's QEMU is up, in the middle of a round or after it.
     pub qemu_ready: watch::Sender<bool>,
     pub facts: Mutex<Facts>,

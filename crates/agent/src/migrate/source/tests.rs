@@ -95,6 +95,44 @@ async fn a_cancelled_move_leaves_no_throttle_on_the_guests_disks() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stop_that_is_under_way_does_not_outlive_the_undo() {
+    const NOT_YET: u64 = u64::MAX;
+    let moving = Moving::new().await;
+    let source = moving.start(moving.ask(), moving.journal(), Phase::Copying, Event::Query);
+    let written = &source.road.written_at_stop;
+    written.store(NOT_YET, std::sync::atomic::Ordering::SeqCst);
+    // The driver itself says something when it begins.
+    source.ask(Event::Query).await;
+    // Between its look at the disks and QEMU's `stop`, the executor says what it does: there it is held.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let (holds, holding) = oneshot::channel();
+    let road = source.road.clone();
+    let holder = std::thread::spawn(move || {
+        road.with_facts(|_| {
+            holds.send(()).unwrap();
+            let _ = held.recv();
+        });
+    });
+    holding.await.unwrap();
+    // A thread that is held may be the one that would have looked after sockets and timers: keep another one awake.
+    let awake = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    source.tell(Event::CopyConverged).await;
+    until("the stop is near", async || written.load(std::sync::atomic::Ordering::SeqCst) != NOT_YET).await;
+    source.tell(cancel()).await;
+    tokio::time::sleep(A_WHILE).await;
+    drop(hold);
+    tokio::task::spawn_blocking(move || holder.join().unwrap()).await.unwrap();
+    awake.abort();
+    until("the end", async || source.is_end()).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(moving.runs().await, "the guest was stopped after the undo");
+}
+
 #[tokio::test]
 async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
     for variable in QEMU_VARIABLES {

@@ -1,8 +1,8 @@
 //! Brings the source back to where it was before the move, from whatever state its QEMU is found in.
 //!
 //! Ground rules: works from what QEMU says, not from what a lost task remembers, so it also serves after a restart of the
-//! agent; a guest that was paused before the move stays paused, and none stays slowed down; a QEMU that died is not an error
-//! here, the report of the instance says it.
+//! agent; nothing that the move began is still at work when it looks; a guest that was paused before the move stays paused,
+//! and none stays slowed down; a QEMU that died is not an error here, the report of the instance says it.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(5);
 /// `resume`: the guest is to run afterwards (this move stopped it, or the journal cannot say otherwise).
 pub async fn undo(road: &Road, resume: bool) -> Result<(), Failure> {
     road.cancel.cancel();
+    road.jobs.close();
+    // A `stop` that is on its way would come after the look at the run state, and nobody would let the guest run again.
+    road.jobs.wait().await;
     drop(road.copy.lock().await.take());
     road.link.lock().await.as_mut().map(|link| std::mem::take(&mut link.data));
     let Ok(vm) = road.vm() else { return Ok(()) };
