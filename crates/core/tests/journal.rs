@@ -152,3 +152,33 @@ fn the_fold_says_who_owns() {
     // The controller's entry says nothing of ownership.
     check_owner(None, &[(2, Role::Coordinator(coordinator::Phase::Settling))], Owner::Nobody);
 }
+
+/// Acting on it early must change nothing of what a restart finds: true of the way back before COMMIT or OWN, and of no end.
+#[test]
+fn only_the_way_back_may_be_gone_before_it_is_on_disk() {
+    for role in roles() {
+        match &role {
+            Role::Source(record) => {
+                let moving = matches!(record, SourceRecord::Moving | SourceRecord::Aborting { .. });
+                for next in roles().into_iter().filter_map(|role| match role {
+                    Role::Source(next) => Some(next.phase()),
+                    Role::Target(_) | Role::Coordinator(_) => None,
+                }) {
+                    let aborting = matches!(next, source::Phase::Aborting { .. });
+                    assert_eq!(record.leads_to(&next), moving && aborting, "{record:?} -> {next:?}");
+                }
+            }
+            Role::Target(record) => {
+                let receiving = matches!(record, TargetRecord::Receiving | TargetRecord::Refusing { .. });
+                for next in roles().into_iter().filter_map(|role| match role {
+                    Role::Target(next) => Some(next.phase()),
+                    Role::Source(_) | Role::Coordinator(_) => None,
+                }) {
+                    let refusing = matches!(next, target::Phase::Refusing { .. });
+                    assert_eq!(record.leads_to(&next), receiving && refusing, "{record:?} -> {next:?}");
+                }
+            }
+            Role::Coordinator(_) => {}
+        }
+    }
+}

@@ -17,6 +17,8 @@ use whimbrel_core::{
 };
 use whimbrel_daemon::durable;
 
+use crate::fault;
+
 pub const ENTRY_BYTES_MAX: u64 = 1 << 20;
 pub const TOMBSTONES_MAX: usize = 4096;
 
@@ -71,6 +73,23 @@ impl Journal {
 
     pub async fn targets(&self) -> Result<Vec<TargetEntry>, Failure> {
         self.load_all(TARGET).await
+    }
+
+    /// What is on disk of one migration, whatever the last write said.
+    pub async fn source(&self, migration: MigrationId) -> Result<SourceEntry, Failure> {
+        self.load_one(migration, SOURCE).await
+    }
+
+    pub async fn target(&self, migration: MigrationId) -> Result<TargetEntry, Failure> {
+        self.load_one(migration, TARGET).await
+    }
+
+    async fn load_one<P>(&self, migration: MigrationId, role: &str) -> Result<Entry<P>, Failure>
+    where
+        P: DeserializeOwned + Send + 'static,
+    {
+        let path = self.dir.join(format!("{migration}.{role}"));
+        fault::blocking(move || load(&path)).await
     }
 
     /// Of a migration so old that nobody asks for it any more.

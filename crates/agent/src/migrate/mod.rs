@@ -10,6 +10,7 @@
 
 pub mod comparisons;
 pub mod journal;
+mod kept;
 pub mod link;
 mod listen;
 mod meter;

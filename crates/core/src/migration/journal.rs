@@ -4,6 +4,8 @@
 //! - A record is smaller than a phase: what a restart gives up anyway is not told apart, so the switchover pays for one
 //!   fsync on each side (COMMIT, OWN) and no more.
 //! - Every entry carries its version; an unknown one is refused by name, never guessed at.
+//! - A journal that cannot be written holds nobody's guest up: what a restart from the old record would do anyway may be
+//!   done before the new one is on disk (`leads_to`), and nothing else.
 //! - Nothing starts a guest on this host unless `owner` says `Here`.
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +58,28 @@ impl SourceRecord {
         }
     }
 
+    /// A restart from this record begins to do what `next` does: `next` may be acted on while the journal refuses it. Never
+    /// an end, which is told to others as settled.
+    pub fn leads_to(&self, next: &source::Phase) -> bool {
+        match self {
+            SourceRecord::Moving | SourceRecord::Aborting { .. } => match next {
+                source::Phase::Aborting { .. } => true,
+                source::Phase::Idle
+                | source::Phase::Preparing
+                | source::Phase::Copying
+                | source::Phase::Switching(_)
+                | source::Phase::Committed
+                | source::Phase::HandedOver { .. }
+                | source::Phase::Aborted { .. }
+                | source::Phase::Reowned { .. } => false,
+            },
+            SourceRecord::Committed
+            | SourceRecord::HandedOver { .. }
+            | SourceRecord::Aborted { .. }
+            | SourceRecord::Reowned { .. } => false,
+        }
+    }
+
     /// The phase after a restart; the shell steps it with `Restarted` next.
     pub fn phase(&self) -> source::Phase {
         match self {
@@ -101,6 +125,25 @@ impl TargetRecord {
             target::Phase::Running => Some(TargetRecord::Running),
             target::Phase::Refusing { failure } => Some(TargetRecord::Refusing { failure: failure.clone() }),
             target::Phase::Refused { failure } => Some(TargetRecord::Refused { failure: failure.clone() }),
+        }
+    }
+
+    /// As [`SourceRecord::leads_to`].
+    pub fn leads_to(&self, next: &target::Phase) -> bool {
+        match self {
+            TargetRecord::Receiving | TargetRecord::Refusing { .. } => match next {
+                target::Phase::Refusing { .. } => true,
+                target::Phase::Unknown
+                | target::Phase::Preparing
+                | target::Phase::Prepared
+                | target::Phase::Receiving
+                | target::Phase::Sealed
+                | target::Phase::Loaded
+                | target::Phase::Owned
+                | target::Phase::Running
+                | target::Phase::Refused { .. } => false,
+            },
+            TargetRecord::Owned | TargetRecord::Running | TargetRecord::Refused { .. } => false,
         }
     }
 

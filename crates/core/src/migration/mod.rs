@@ -32,7 +32,8 @@
 //!
 //! Ground rules:
 //! - Persist, then act: when `Step::persist` is set, `next` is journaled (fsync) before any effect runs. An effect that
-//!   runs twice does no harm.
+//!   runs twice does no harm. A journal that refuses delays every step but the beginning of a way back that a restart would
+//!   take as well (`SourceRecord::leads_to`): a full disk keeps no guest stopped.
 //! - Only COMMIT lets a target run. It never decides to run alone and never times out into running.
 //! - The source sends COMMIT only after Sealed and QEMU's `completed` + `postmigrate`; from then on it resumes only after
 //!   the target's *durable* refusal. Before COMMIT it may abort alone, at any time.

@@ -6,9 +6,10 @@
 //! executors  ──┘
 //! ```
 //!
-//! Ground rules: only this task changes the phase; nothing is done before what it rests on is journaled; an executor ends
-//! in the event that the machine waits for, or in `Failed`; the same effect is not begun twice at once; work before COMMIT
-//! can be left off at any await, and an undo waits until it is.
+//! Ground rules: only this task changes the phase; nothing is done before what it rests on is journaled, and a step that the
+//! journal refuses is kept and tried again; an executor ends in the event that the machine waits for, or in `Failed`; the
+//! same effect is not begun twice at once; work before COMMIT can be left off at any await, and an undo waits until it is;
+//! the claim on the instance is given up only when the end is on disk.
 
 pub mod arm;
 mod connect;
@@ -49,6 +50,7 @@ use self::road::{Cpu, Facts, Road};
 use super::{
     comparisons::Comparison,
     journal::{Journal, SourceEntry, SourcePayload},
+    kept::{Held, Kept},
     meter::Meter,
 };
 use crate::{context::Context, instances::Instance};
@@ -89,9 +91,11 @@ impl Source {
         let (asks, asked) = mpsc::channel(EVENTS_MAX);
         let road = Arc::new(new_road(context, instance, &payload, events.clone()));
         let verification = Verification::None;
+        let held = Held::new(SourceRecord::of(&phase));
         let (publish, state) =
             watch::channel(State { phase, receipt: payload.receipt, verification, verification_failure: None });
-        let driver = Driver { road: road.clone(), journal, publish, busy: Arc::default(), inbox, asked };
+        let (road_of_driver, busy, kept) = (road.clone(), Arc::default(), Kept::default());
+        let driver = Driver { road: road_of_driver, journal, publish, busy, kept, held, inbox, asked };
         tokio::spawn(driver.run(first));
         Arc::new(Source { events, asks, road, state })
     }
@@ -198,6 +202,8 @@ struct Driver {
     publish: watch::Sender<State>,
     /// Effects whose executors are at work.
     busy: Arc<Mutex<BTreeSet<Effect>>>,
+    kept: Kept<Event>,
+    held: Held<SourceRecord>,
     inbox: mpsc::Receiver<Event>,
     asked: mpsc::Receiver<(Event, oneshot::Sender<()>)>,
 }
@@ -218,8 +224,8 @@ impl Driver {
                     self.step(&event).await;
                     let _ = done.send(());
                 }
+                event = self.kept.next() => self.step(&event).await,
                 _ = tick.tick(), if !ended => self.step(&Event::Tick).await,
-                else => return,
             }
         }
     }
@@ -228,13 +234,11 @@ impl Driver {
         let phase = self.publish.borrow().phase.clone();
         let step = phase.step(event);
         tracing::debug!(migration = %self.road.ask.migration, ?event, ?step, "source step");
-        if step.persist
-            && let Err(failure) = self.persist(&step.next).await
-        {
-            tracing::error!(migration = %self.road.ask.migration, %failure, "the journal refuses; the step is not taken");
-            // The guest must not stay stopped because a disk is full: before COMMIT this aborts.
-            let _ = self.road.events.try_send(Event::Failed { failure });
-            return;
+        if step.persist && !self.journaled(&step.next).await {
+            return self.kept.keep(event);
+        }
+        if step.next.is_end() && !phase.is_end() {
+            self.road.context.instances.release(self.road.ask.instance, self.road.ask.migration).await;
         }
         if matches!(step.next, Phase::HandedOver { .. }) {
             self.road.meter.guest_runs_on_target();
@@ -248,8 +252,29 @@ impl Driver {
         }
     }
 
-    async fn persist(&self, next: &Phase) -> Result<(), Failure> {
-        let Some(record) = SourceRecord::of(next) else { return Ok(()) };
+    /// Whether `next` may be acted on: it is on disk, or a restart from whatever is on disk would do the same.
+    async fn journaled(&mut self, next: &Phase) -> bool {
+        let Some(record) = SourceRecord::of(next) else { return true };
+        let Err(failure) = self.persist(record.clone()).await else {
+            self.held.is(record);
+            self.kept.hurry();
+            return true;
+        };
+        if !self.held.surely(|held| held.leads_to(next)) {
+            // A write that failed may have left its record: then only the file can tell.
+            if let Ok(entry) = self.journal.source(self.road.ask.migration).await
+                && let JournalRole::Source(found) = entry.role
+            {
+                self.held.is(found);
+            }
+        }
+        let goes_on = self.held.surely(|held| held.leads_to(next));
+        self.held.may_be(record);
+        tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
+        goes_on
+    }
+
+    async fn persist(&self, record: SourceRecord) -> Result<(), Failure> {
         let ask = self.road.ask.clone();
         let receipt = self.publish.borrow().receipt.clone();
         let entry = SourceEntry::new(
@@ -386,7 +411,6 @@ async fn undo_until_done(road: &Arc<Road>, phase: &Phase) -> Event {
     {
         tracing::error!(migration = %road.ask.migration, %failure, "the epoch taken back is not recorded yet; the journal has it");
     }
-    road.context.instances.release(road.ask.instance, road.ask.migration).await;
     Event::UndoFinished
 }
 
@@ -401,7 +425,6 @@ async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> 
     if let Err(failure) = retire::retire(road).await {
         tracing::error!(migration = %road.ask.migration, %failure, "the source's copy could not be put away");
     }
-    road.context.instances.release(road.ask.instance, road.ask.migration).await;
     if road.ask.options.verify {
         publish.send_modify(|state| state.verification = Verification::Running);
         let (road, publish) = (road.clone(), publish.clone());

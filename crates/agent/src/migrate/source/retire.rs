@@ -79,7 +79,8 @@ fn differences(reports: &[VerifyReport]) -> String {
 
 async fn compare(road: &Arc<Road>, comparison: &Comparison) -> Result<Vec<VerifyReport>, Failure> {
     let ended = || Failure::new(FailureCode::Cancelled, "the server's next move began before its disks were compared");
-    if road.context.instances.claimed_by(road.ask.instance).is_some() {
+    // This move's own claim goes when its end is on disk.
+    if road.context.instances.claimed_by(road.ask.instance).is_some_and(|by| by != road.ask.migration) {
         return Err(ended());
     }
     let disks = retained_disks(road, road.ask.epoch)?;

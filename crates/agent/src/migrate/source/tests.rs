@@ -69,6 +69,13 @@ fn phase(source: &Source) -> Phase {
     source.state.borrow().phase.clone()
 }
 
+async fn recorded(journal: &Journal) -> SourceRecord {
+    match journal.source(MIGRATION).await.unwrap().role {
+        JournalRole::Source(record) => record,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Limit and group of each disk as QEMU has them.
 async fn limits(qmp: &Qmp) -> Vec<(u64, Value)> {
     let disks = qmp.execute("query-block", json!({})).await.unwrap();
@@ -92,6 +99,73 @@ async fn a_cancelled_move_leaves_no_throttle_on_the_guests_disks() {
         let after = limits(&moving.qmp).await;
         assert!(after.iter().all(|disk| *disk == (0, Value::Null)), "{after:?}");
         assert!(moving.runs().await);
+    }
+}
+
+#[tokio::test]
+async fn the_guest_goes_on_though_abort_cannot_be_written() {
+    let moving = Moving::new().await;
+    moving.qmp.stop().await.unwrap();
+    let (journal, dir) = moving.ground.journal_away();
+    let finishing = Phase::Switching(Switch::Finishing);
+    let source = moving.start(moving.ask(), journal.clone(), finishing, Event::LinkLost);
+    until("the guest runs", async || moving.runs().await).await;
+    tokio::time::sleep(A_WHILE).await;
+    let now = phase(&source);
+    assert!(matches!(now, Phase::Aborting { .. }) && moving.claimed(), "an end that is not on disk: {now:?}");
+
+    fs_err::create_dir(&dir).unwrap();
+    until("the end", async || source.is_end()).await;
+    let record = recorded(&journal).await;
+    assert!(
+        matches!(&record, SourceRecord::Aborted { failure } if failure.code == FailureCode::PeerLost),
+        "{record:?}"
+    );
+    assert!(!moving.claimed());
+}
+
+#[tokio::test]
+async fn commit_is_acted_on_as_soon_as_it_is_on_disk_and_not_before() {
+    let moving = Moving::new().await;
+    moving.qmp.stop().await.unwrap();
+    let (journal, dir) = moving.ground.journal_away();
+    let loading = Phase::Switching(Switch::Loading);
+    let source = moving.start(moving.ask(), journal.clone(), loading.clone(), Event::RamCompleted);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(phase(&source), loading);
+    fs_err::create_dir(&dir).unwrap();
+    until("COMMIT", async || phase(&source) == Phase::Committed).await;
+    assert_eq!(recorded(&journal).await, SourceRecord::Committed);
+    assert!(!moving.runs().await);
+}
+
+/// A write that fails late leaves its record in the file. A guest that went on then would run twice after a restart.
+#[tokio::test]
+async fn a_commit_that_may_be_on_disk_is_taken_back_only_by_an_abort_that_is() {
+    for left in [SourceRecord::Moving, SourceRecord::Committed] {
+        let moving = Moving::new().await;
+        moving.qmp.stop().await.unwrap();
+        let (journal, ask) = (moving.journal(), moving.ask());
+        let role = JournalRole::Source(left.clone());
+        let entry = SourceEntry::new(MIGRATION, ask.instance, ask.epoch, role, Some(payload(ask.clone())));
+        journal.save_source(&entry).await.unwrap();
+        // In the way of every write, and of no read.
+        let in_the_way = moving.ground.trial.paths.journal().join(format!(".{MIGRATION}.source.json.new"));
+        fs_err::create_dir(&in_the_way).unwrap();
+
+        let loading = Phase::Switching(Switch::Loading);
+        let source = moving.start(ask, journal.clone(), loading.clone(), Event::RamCompleted);
+        tokio::time::sleep(A_WHILE).await;
+        source.tell(cancel()).await;
+        if left == SourceRecord::Moving {
+            until("the guest runs", async || moving.runs().await).await;
+            continue;
+        }
+        tokio::time::sleep(A_WHILE).await;
+        assert!(!moving.runs().await && phase(&source) == loading, "{:?}", phase(&source));
+        fs_err::remove_dir(&in_the_way).unwrap();
+        until("one of both", async || phase(&source) == Phase::Committed || source.is_end()).await;
+        assert_eq!(recorded(&journal).await == SourceRecord::Committed, !moving.runs().await);
     }
 }
 

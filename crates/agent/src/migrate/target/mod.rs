@@ -1,12 +1,15 @@
 //! The target's half of a migration: one task that steps the machine of `core::migration::target`, and executors.
 //!
 //! The shape is that of the source's half (`super::source`). Ground rules: only this task changes the phase; OWN is
-//! fsynced before QEMU may `cont`; streams are taken only from the source's certificate with the migration's credential.
+//! fsynced before QEMU may `cont`; a step that the journal refuses is kept and tried again; the claim on the instance is given
+//! up only when the refusal is on disk; streams are taken only from the source's certificate with the migration's credential.
 
 mod activate;
 mod disks;
 mod incoming;
 pub mod road;
+#[cfg(test)]
+mod tests;
 mod undo;
 mod verify;
 
@@ -36,6 +39,7 @@ use whimbrel_transfer::{
 use self::road::{Control, Known, Road};
 use super::{
     journal::{Journal, TargetEntry, TargetPayload},
+    kept::{Held, Kept},
     link::{FromSource, Message},
 };
 use crate::{context::Context, cpu, hold::Place, wire};
@@ -62,8 +66,10 @@ impl Target {
         let (asks, asked) = mpsc::channel(EVENTS_MAX);
         let road =
             Arc::new(Road { recovered: first == Event::Restarted, ..new_road(context, journal, payload, events) });
+        let held = Held::new(TargetRecord::of(&phase));
         let (publish, phase) = watch::channel(phase);
-        let driver = Driver { road: road.clone(), publish, busy: Arc::default(), inbox, asked };
+        let (busy, kept) = (Arc::default(), Kept::default());
+        let driver = Driver { road: road.clone(), publish, busy, kept, held, inbox, asked };
         tokio::spawn(driver.run(first));
         Arc::new(Target { asks, road, phase })
     }
@@ -131,7 +137,7 @@ impl Target {
         let id = road.ask.spec.id;
         // In this order: a move that claims the server ends the comparison after.
         let comparison = road.context.comparisons.begin(id);
-        if road.context.instances.claimed_by(id).is_some() {
+        if road.context.instances.claimed_by(id).is_some_and(|by| by != road.ask.migration) {
             return Ok(());
         }
         tokio::spawn(async move {
@@ -292,6 +298,8 @@ struct Driver {
     road: Arc<Road>,
     publish: watch::Sender<Phase>,
     busy: Arc<Mutex<BTreeSet<Effect>>>,
+    kept: Kept<Event>,
+    held: Held<TargetRecord>,
     inbox: mpsc::Receiver<Event>,
     asked: mpsc::Receiver<(Event, oneshot::Sender<()>)>,
 }
@@ -311,8 +319,8 @@ impl Driver {
                     self.step(&event).await;
                     let _ = done.send(());
                 }
+                event = self.kept.next() => self.step(&event).await,
                 _ = tick.tick(), if !ended => self.step(&Event::Tick).await,
-                else => return,
             }
         }
     }
@@ -321,13 +329,11 @@ impl Driver {
         let phase = self.publish.borrow().clone();
         let step = phase.step(event);
         tracing::debug!(migration = %self.road.ask.migration, ?event, ?step, "target step");
-        if step.persist
-            && let Some(record) = TargetRecord::of(&step.next)
-            && let Err(failure) = persist(&self.road, record).await
-        {
-            tracing::error!(migration = %self.road.ask.migration, %failure, "the journal refuses; the step is not taken");
-            let _ = self.road.events.try_send(Event::Failed { failure });
-            return;
+        if step.persist && !self.journaled(&step.next).await {
+            return self.kept.keep(event);
+        }
+        if matches!(step.next, Phase::Refused { .. }) && !phase.is_end() {
+            self.road.context.instances.release(self.road.ask.spec.id, self.road.ask.migration).await;
         }
         if step.next.is_end() && !phase.is_end() {
             tokio::spawn(leave(self.road.clone()));
@@ -336,6 +342,28 @@ impl Driver {
         for effect in step.effects {
             self.perform(effect);
         }
+    }
+
+    /// Whether `next` may be acted on: it is on disk, or a restart from whatever is on disk would do the same.
+    async fn journaled(&mut self, next: &Phase) -> bool {
+        let Some(record) = TargetRecord::of(next) else { return true };
+        let Err(failure) = persist(&self.road, record.clone()).await else {
+            self.held.is(record);
+            self.kept.hurry();
+            return true;
+        };
+        if !self.held.surely(|held| held.leads_to(next)) {
+            // A write that failed may have left its record: then only the file can tell.
+            if let Ok(entry) = self.road.journal.target(self.road.ask.migration).await
+                && let JournalRole::Target(found) = entry.role
+            {
+                self.held.is(found);
+            }
+        }
+        let goes_on = self.held.surely(|held| held.leads_to(next));
+        self.held.may_be(record);
+        tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
+        goes_on
     }
 
     fn perform(&self, effect: Effect) {

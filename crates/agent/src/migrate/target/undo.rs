@@ -49,7 +49,5 @@ async fn once(road: &Arc<Road>) -> Result<(), Failure> {
     if road.with_known(|known| known.took_retained) {
         road.context.instances.put_back_retained(id, road.ask.migration).await?;
     }
-    road.context.instances.drop_incoming(road.ask.migration).await?;
-    road.context.instances.release(id, road.ask.migration).await;
-    Ok(())
+    road.context.instances.drop_incoming(road.ask.migration).await
 }

@@ -1,0 +1,55 @@
+//! The target against what goes wrong on its own host, without a QEMU.
+
+use super::*;
+use crate::{
+    migrate::trial::{Ground, MIGRATION, receive_ask, until},
+    trial::Trial,
+};
+
+/// Time in which a bug would have shown itself.
+const A_WHILE: Duration = Duration::from_millis(400);
+
+fn payload() -> TargetPayload {
+    TargetPayload { ask: receive_ask(), running: true, took_retained: false, spec: None }
+}
+
+fn phase(target: &Target) -> Phase {
+    target.phase.borrow().clone()
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_written_cleans_up_and_is_told_when_it_can() {
+    let ground = Ground::new(Trial::new()).await;
+    let (journal, dir) = ground.journal_away();
+    let (payload, instances) = (payload(), ground.context.instances.clone());
+    let id = payload.ask.spec.id;
+    instances.claim(id, MIGRATION).await.unwrap();
+    instances.make_incoming(MIGRATION).await.unwrap();
+    let failed = Event::Failed { failure: Failure::new(whimbrel_core::failure::FailureCode::NoDisk, "full") };
+    let target = Target::start(ground.context.clone(), journal.clone(), payload, Phase::Receiving, failed);
+    until("nothing is left", async || !ground.trial.paths.incoming_of(MIGRATION).exists()).await;
+    tokio::time::sleep(A_WHILE).await;
+    let now = phase(&target);
+    assert!(matches!(now, Phase::Refusing { .. }), "an end that is not on disk: {now:?}");
+    assert_eq!(instances.claimed_by(id), Some(MIGRATION));
+
+    fs_err::create_dir(&dir).unwrap();
+    until("the end", async || target.is_end()).await;
+    let record = journal.target(MIGRATION).await.unwrap().role;
+    assert!(matches!(record, JournalRole::Target(TargetRecord::Refused { .. })), "{record:?}");
+    assert_eq!(instances.claimed_by(id), None);
+}
+
+#[tokio::test]
+async fn nothing_is_owned_before_it_is_on_disk() {
+    let ground = Ground::new(Trial::new()).await;
+    let (journal, dir) = ground.journal_away();
+    let target =
+        Target::start(ground.context.clone(), journal.clone(), payload(), Phase::Sealed, Event::CommitReceived);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(phase(&target), Phase::Sealed);
+    fs_err::create_dir(&dir).unwrap();
+    until("OWN", async || phase(&target) != Phase::Sealed).await;
+    let record = journal.target(MIGRATION).await.unwrap().role;
+    assert!(!matches!(record, JournalRole::Target(TargetRecord::Receiving)), "{record:?}");
+}
