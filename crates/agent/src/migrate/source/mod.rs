@@ -422,9 +422,7 @@ async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> 
         let receipt = receipt::receipt(road, cpu);
         publish.send_modify(|state| state.receipt = Some(receipt));
     }
-    if let Err(failure) = retire::retire(road).await {
-        tracing::error!(migration = %road.ask.migration, %failure, "the source's copy could not be put away");
-    }
+    retire::retire_until_done(road).await;
     if road.ask.options.verify {
         publish.send_modify(|state| state.verification = Verification::Running);
         let (road, publish) = (road.clone(), publish.clone());

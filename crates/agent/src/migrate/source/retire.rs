@@ -1,8 +1,9 @@
 //! After the hand-over, on the source: QEMU ends, the disks become the retained copy, and they are compared with the moved
 //! ones in the background.
 //!
-//! Ground rules: a failed comparison changes nothing of the hand-over, it is told loudly; the retained copy is opened
-//! read-only by a storage daemon of its own.
+//! Ground rules: a copy is told to be put away only when it is, for until then QEMU or the files may be in somebody's way; a
+//! failed comparison changes nothing of the hand-over, it is told loudly; the retained copy is opened read-only by a storage
+//! daemon of its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,9 +31,21 @@ use crate::{
 };
 
 const QUIT_TIME_MAX: Duration = Duration::from_secs(10);
+const AGAIN_FIRST: Duration = Duration::from_millis(250);
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+pub async fn retire_until_done(road: &Arc<Road>) {
+    let mut again = AGAIN_FIRST;
+    while let Err(failure) = retire(road).await {
+        tracing::error!(migration = %road.ask.migration, %failure, "the source's copy could not be put away yet");
+        road.step(format!("moved; the source's copy cannot be put away yet: {failure}"));
+        tokio::time::sleep(again).await;
+        again = (again * 2).min(AGAIN_MAX);
+    }
+}
 
 /// Idempotent: also after a restart, with QEMU gone and the files renamed already.
-pub async fn retire(road: &Arc<Road>) -> Result<(), Failure> {
+async fn retire(road: &Arc<Road>) -> Result<(), Failure> {
     drop(road.copy.lock().await.take());
     if let Some(vm) = road.instance.vm() {
         vm.quit(QUIT_TIME_MAX).await?;

@@ -208,6 +208,22 @@ async fn a_stop_that_is_under_way_does_not_outlive_the_undo() {
 }
 
 #[tokio::test]
+async fn a_copy_that_cannot_be_put_away_is_tried_until_it_is() {
+    let moving = Moving::new().await;
+    let ask = moving.ask();
+    let retired = moving.ground.trial.paths.retired(ask.instance, ask.epoch);
+    fs_err::write(&retired, "in the way").unwrap();
+    let source = moving.start(ask, moving.journal(), Phase::Committed, Event::TargetRunning);
+    until("a failure is told", async || source.report().step.contains("cannot be put away yet")).await;
+    assert_eq!(phase(&source), Phase::HandedOver { retired: false });
+    assert!(moving.claimed());
+    fs_err::remove_file(&retired).unwrap();
+    until("the end", async || source.is_end()).await;
+    assert_eq!(phase(&source), Phase::HandedOver { retired: true });
+    assert!(retired.join("root.qcow2").is_file() && !moving.claimed());
+}
+
+#[tokio::test]
 async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
     for variable in QEMU_VARIABLES {
         let moving = Moving::on(variable).await;

@@ -46,6 +46,8 @@ use crate::{context::Context, cpu, hold::Place, wire};
 
 const EVENTS_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
+const ADOPT_AGAIN_FIRST: Duration = Duration::from_millis(250);
+const ADOPT_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// A handle on the task of one incoming migration.
 pub struct Target {
@@ -416,17 +418,14 @@ async fn leave(road: Arc<Road>) {
 
 /// The guest runs on these files: they must become this host's, whatever it takes.
 async fn adopt(road: &Arc<Road>) {
-    const AGAIN: Duration = Duration::from_millis(500);
-    const TRIES: u32 = 20;
-    for _ in 0..TRIES {
-        match activate::adopt(road).await {
-            Ok(()) => return road.step("the guest runs here"),
-            Err(failure) => {
-                tracing::error!(migration = %road.ask.migration, %failure, "the moved guest's files are not in place yet");
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
+    let mut again = ADOPT_AGAIN_FIRST;
+    while let Err(failure) = activate::adopt(road).await {
+        tracing::error!(migration = %road.ask.migration, %failure, "the moved guest's files are not in place yet");
+        road.step(format!("the guest runs here; its files are not in place yet: {failure}"));
+        tokio::time::sleep(again).await;
+        again = (again * 2).min(ADOPT_AGAIN_MAX);
     }
+    road.step("the guest runs here");
 }
 
 async fn prepare(road: &Arc<Road>) -> Result<(), Failure> {

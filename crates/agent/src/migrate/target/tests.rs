@@ -8,6 +8,8 @@ use crate::{
 
 /// Time in which a bug would have shown itself.
 const A_WHILE: Duration = Duration::from_millis(400);
+/// Longer than any number of tries that somebody may have thought enough.
+const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn payload() -> TargetPayload {
     TargetPayload { ask: receive_ask(), running: true, took_retained: false, spec: None }
@@ -52,4 +54,29 @@ async fn nothing_is_owned_before_it_is_on_disk() {
     until("OWN", async || phase(&target) != Phase::Sealed).await;
     let record = journal.target(MIGRATION).await.unwrap().role;
     assert!(!matches!(record, JournalRole::Target(TargetRecord::Receiving)), "{record:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_runs_here_is_taken_in_however_long_that_takes() {
+    let ground = Ground::new(Trial::new()).await;
+    let (events, _inbox) = mpsc::channel(EVENTS_MAX);
+    let journal = Journal::new(&ground.trial.paths.journal());
+    let road = Arc::new(new_road(ground.context.clone(), journal, payload(), events));
+    let (id, instances) = (road.ask.spec.id, &ground.context.instances);
+    instances.make_incoming(MIGRATION).await.unwrap();
+    fs_err::write(road.incoming_dir().join("root.qcow2"), "disk").unwrap();
+    let place = ground.trial.paths.instance(id);
+    fs_err::write(&place, "in the way").unwrap();
+
+    let adopting = {
+        let road = road.clone();
+        tokio::spawn(async move { adopt(&road).await })
+    };
+    tokio::time::sleep(AN_HOUR).await;
+    let step = road.with_known(|known| known.step.clone());
+    assert!(!adopting.is_finished() && step.contains("not in place yet"), "{step}");
+    fs_err::remove_file(&place).unwrap();
+    tokio::time::timeout(AN_HOUR, adopting).await.unwrap().unwrap();
+    assert!(place.join("root.qcow2").is_file());
+    assert_eq!(instances.get(id).unwrap().owned_epoch(), Some(road.ask.epoch));
 }
