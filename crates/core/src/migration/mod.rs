@@ -45,6 +45,7 @@
 //!   guest goes on at the source.
 //! - Work effects (copy, stop, undo, retire, activate, …) are kept at by the shell until it can tell the event that ends
 //!   them; only `Restarted` asks for them again. Messages are asked for again by `Tick`.
+//! - Nothing waits for ever with a guest that stands still before COMMIT: [`overrun`] says when that is a failure.
 //!
 //! Kept, and proved by the explorer in `crates/sim`: never two running guests (I1); some side can always run it (I2);
 //! every state reaches an end (I3); an end leaves no claim, job, file or process behind (I4).
@@ -52,6 +53,7 @@
 pub mod coordinator;
 pub mod journal;
 pub mod message;
+pub mod overrun;
 pub mod source;
 pub mod target;
 

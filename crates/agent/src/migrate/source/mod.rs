@@ -41,6 +41,7 @@ use whimbrel_core::{
     migration::{
         journal::{Role as JournalRole, SourceRecord},
         message::{Report, ToTarget},
+        overrun::Clock,
         source::{Effect, Event, Phase},
     },
     receipt::Receipt,
@@ -225,9 +226,21 @@ impl Driver {
                     let _ = done.send(());
                 }
                 event = self.kept.next() => self.step(&event).await,
-                _ = tick.tick(), if !ended => self.step(&Event::Tick).await,
+                _ = tick.tick(), if !ended => self.tick().await,
             }
         }
+    }
+
+    async fn tick(&mut self) {
+        let options = &self.road.ask.options;
+        let clock = Clock {
+            elapsed_ms: self.road.meter.total_ms(),
+            paused_ms: self.road.meter.stopped_for().map(|stopped| stopped.as_millis() as u64),
+            deadline_ms: options.deadline_ms,
+            downtime_ms_max: options.downtime_ms_max,
+        };
+        let overrun = clock.overrun(&self.publish.borrow().phase);
+        self.step(&overrun.map_or(Event::Tick, |failure| Event::Failed { failure })).await;
     }
 
     async fn step(&mut self, event: &Event) {

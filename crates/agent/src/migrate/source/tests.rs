@@ -223,6 +223,30 @@ async fn a_copy_that_cannot_be_put_away_is_tried_until_it_is() {
     assert!(retired.join("root.qcow2").is_file() && !moving.claimed());
 }
 
+fn deadline_passed(source: &Source) -> bool {
+    failure_of(&phase(source)).is_some_and(|failure| failure.code == FailureCode::DeadlinePassed)
+}
+
+#[tokio::test]
+async fn a_guest_that_stands_still_too_long_before_commit_goes_on() {
+    let moving = Moving::new().await;
+    let source = moving.start(moving.ask(), moving.journal(), Phase::Switching(Switch::Finishing), Event::Query);
+    moving.qmp.stop().await.unwrap();
+    source.road.meter.guest_stops(Instant::now().checked_sub(Duration::from_secs(60)).unwrap());
+    until("the end", async || source.is_end()).await;
+    assert!(deadline_passed(&source) && moving.runs().await, "{:?}", phase(&source));
+}
+
+#[tokio::test]
+async fn a_deadline_does_not_wait_for_the_end_of_a_round() {
+    let moving = Moving::new().await;
+    let mut ask = moving.ask();
+    ask.options.deadline_ms = Some(1);
+    let source = moving.start(ask, moving.journal(), Phase::Copying, Event::Query);
+    until("the end", async || source.is_end()).await;
+    assert!(deadline_passed(&source), "{:?}", phase(&source));
+}
+
 #[tokio::test]
 async fn a_turn_whose_bitmap_is_lost_or_still_is_no_empty_turn() {
     for variable in QEMU_VARIABLES {
