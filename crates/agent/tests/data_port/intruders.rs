@@ -52,7 +52,7 @@ async fn wrong_papers_are_refused_logged_and_change_nothing() {
     let held = agent.held();
     let check = async |case: &str, identity: &Arc<Identity>, hello: Hello, told: Option<&str>, logged: &str| {
         let mut stream = connect(&agent, identity).await;
-        let address = stream.get_ref().0.local_addr().unwrap();
+        let address = stream.get_ref().0.get_ref().local_addr().unwrap();
         let error = hello::offer(&mut stream, &hello).await.expect_err(case).to_string();
         assert_eq!(told.is_some(), error.contains(NO_RIGHT), "{case}: the intruder is told {error}");
         is_logged(&agent, address, logged).await;
@@ -90,7 +90,7 @@ async fn what_is_no_hello_is_dropped_and_the_agent_goes_on() {
     let source = agent.ca.identity(Role::Agent, SOURCE);
     let check = async |case: &str, bytes: &[u8], logged: &str| {
         let mut stream = connect(&agent, &source).await;
-        let address = stream.get_ref().0.local_addr().unwrap();
+        let address = stream.get_ref().0.get_ref().local_addr().unwrap();
         stream.write_all(bytes).await.unwrap();
         // It may have hung up by now.
         let _ = stream.shutdown().await;
