@@ -46,11 +46,6 @@ pub const GRANULARITY_BYTES_MAX: u32 = 64 << 10;
 /// Fewer writes than this say nothing of the guest's habits.
 const WRITE_OPS_MIN: u64 = 32;
 
-/// Whether RAM may start beside round 0, of which `disk_left_bytes` are left and which goes at `disk_bps`.
-pub fn may_start_ram(disk_left_bytes: u64, disk_bps: u64) -> bool {
-    disk_left_bytes == 0 || (disk_bps > 0 && ratio(disk_left_bytes, 1_000, disk_bps) <= RAM_START_LEFT_MS)
-}
-
 /// How far the operator lets a move go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

@@ -48,8 +48,10 @@ impl Meter {
         }
     }
 
+    /// The first stop counts: QEMU may stop a guest that dirties nothing before it is told to.
     pub fn guest_stops(&self, at: Instant) {
-        self.lock().stopped = Some(at);
+        let mut known = self.lock();
+        known.stopped = Some(known.stopped.map_or(at, |stopped| stopped.min(at)));
     }
 
     pub fn commit_sent(&self) {

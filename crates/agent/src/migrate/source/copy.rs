@@ -72,29 +72,12 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
         road.tell(FromSource::StartQemu).await?;
     }
     road.meter.begin("round_0");
-    let ram_began = round_0_and_ram(road, &since).await?;
-    if !early && ram_began.is_none() {
+    first_round(road, &since).await?;
+    if !early {
         road.tell(FromSource::StartQemu).await?;
     }
-    road.meter.begin(if ram_began.is_some() { "ram" } else { "rounds" });
-    ram::converge(road, ram_began).await
-}
-
-/// Round 0, and beside its end the start of RAM: by the time when the disks are through, RAM's first pass often is too.
-/// Returns when RAM began, if it did.
-async fn round_0_and_ram(
-    road: &Arc<Road>,
-    since: &[Option<whimbrel_core::id::Epoch>],
-) -> Result<Option<Instant>, Failure> {
-    let disks = first_round(road, since);
-    tokio::pin!(disks);
-    tokio::select! {
-        biased;
-        done = &mut disks => return done.map(|()| None),
-        near = ram::near_the_end_of_round_0(road) => near?,
-    }
-    let (began, ()) = tokio::try_join!(ram::start(road), disks)?;
-    Ok(Some(began))
+    road.meter.begin("rounds");
+    ram::converge(road).await
 }
 
 /// Waits until the target's QEMU can take the stream.
@@ -214,6 +197,7 @@ async fn first_round(road: &Arc<Road>, since: &[Option<whimbrel_core::id::Epoch>
             (CopyMode::Delta, Some(epoch)) => {
                 let one = copy.armed.show(at, &epoch_bitmap(*epoch)).await.map_err(of_qmp)?;
                 let due = dirty(copy, at).await?;
+                road.with_facts(|facts| facts.disks[at].due_bytes = one.dirty_bytes);
                 shown.push(one);
                 (due, Zeros::Send)
             }

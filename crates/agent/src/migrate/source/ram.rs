@@ -4,20 +4,18 @@
 //! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use whimbrel_core::{
-    convergence::{Decision, Limits, Policy, Sample, Throttle, may_start_ram},
+    convergence::{Decision, Limits, Policy, Sample, Throttle},
     failure::Failure,
-    progress::DiskLane,
 };
 
 use super::{
     copy::{self, ended, qemu_ready},
-    progress,
     road::{Copy, Road, of_qmp},
     stream::{self, RamLook},
     throttle,
@@ -29,24 +27,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The pause that is aimed at first; the operator's limit is the last rung.
 const DOWNTIME_MS_WANTED: u64 = 100;
 
-/// Returns when the target's QEMU is ready and so little of round 0 is left that RAM may start beside it.
-pub async fn near_the_end_of_round_0(road: &Road) -> Result<(), Failure> {
-    let mut ready = road.qemu_ready.subscribe();
-    // The sender is the road's own: it does not go while we look.
-    let _ = ready.wait_for(|ready| *ready).await;
-    loop {
-        let progress = progress::look(road);
-        let left = |lane: &DiskLane| lane.total_bytes.saturating_sub(lane.done_bytes);
-        let left_bytes: u64 = progress.disks.iter().map(left).sum();
-        // What the guest has written meanwhile is at most so much dirty again.
-        let written = road.guest_written_bytes().await?.saturating_sub(road.written_at_start.load(Ordering::SeqCst));
-        if may_start_ram(left_bytes + written, progress.rate_bps) {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// Starts QEMU's stream once the target takes it. Returns when it began.
 pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
     qemu_ready(road).await?;
@@ -57,8 +37,8 @@ pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
     Ok(began)
 }
 
-/// Rounds and RAM until the policy says `Switch`; RAM may run already.
-pub async fn converge(road: &Arc<Road>, ram_began: Option<Instant>) -> Result<(), Failure> {
+/// Rounds and RAM until the policy says `Switch`.
+pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
     let options = &road.ask.options;
     let mut policy = Policy::new(Limits {
         downtime_ms_max: options.downtime_ms_max.min(DOWNTIME_MS_WANTED),
@@ -66,7 +46,7 @@ pub async fn converge(road: &Arc<Road>, ram_began: Option<Instant>) -> Result<()
         allow_throttle: options.allow_throttle,
         deadline_ms: options.deadline_ms,
     });
-    let mut ram = Ram { began: ram_began, passes: 0, pass_began: None };
+    let mut ram = Ram { began: None, passes: 0, pass_began: None };
     let mut shipped = Shipped::round_0(road);
     loop {
         let sample = sample(road, &mut ram, &shipped).await?;

@@ -10,11 +10,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
+use tokio::{net::UnixListener, sync::broadcast};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     migration::source::Event,
 };
+use whimbrel_qmp::EventName;
 use whimbrel_transfer::{hello::StreamKind, ram::tunnel};
 
 use super::{
@@ -57,6 +58,7 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
     });
     qmp.execute("migrate-set-parameters", parameters).await.map_err(of_qmp)?;
 
+    tokio::spawn(note_stop(road.clone(), qmp.events()));
     let link = connect::open(road, StreamKind::Ram).await?;
     let socket = road.run_file("ram.sock");
     let listener = listen(road, &socket)?;
@@ -78,6 +80,21 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
         }
     });
     Ok(())
+}
+
+/// A stream that has nothing left stops the guest by itself, and its downtime begins there.
+async fn note_stop(road: Arc<Road>, mut events: broadcast::Receiver<whimbrel_qmp::Event>) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = road.cancel.cancelled() => return,
+        };
+        match event {
+            Ok(event) if event.name == EventName::Stop => return road.meter.guest_stops(Instant::now()),
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
 }
 
 fn listen(road: &Road, socket: &Path) -> Result<UnixListener, Failure> {
