@@ -12,6 +12,8 @@ use crate::{
 
 const QEMU: &str = "qemu-system-x86_64";
 const STORAGE_DAEMON: &str = "qemu-storage-daemon";
+/// A QEMU that is unpacked beside is started by a script of its name, which becomes the program with this at its end.
+const UNPACKED: &str = ".unpacked";
 
 /// One of the kinds of process that an agent starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ impl Lab {
             QemuKind::StorageDaemon => STORAGE_DAEMON,
         };
         let processes = process::within(&self.site().host(host)?.namespace)?;
-        Ok(processes.into_iter().filter(|id| id.program() == program).collect())
+        Ok(processes.into_iter().filter(|id| id.program().trim_end_matches(UNPACKED) == program).collect())
     }
 
     /// Kills all of that kind on a host; says how many there were.
