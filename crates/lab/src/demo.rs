@@ -123,7 +123,8 @@ async fn newest(lab: &Lab) -> Result<Migration> {
     let migrations = lab.site().client()?.migrations().await?;
     migrations
         .into_iter()
-        .find(|migration| migration.server_name == GUEST)
+        .filter(|migration| migration.server_name == GUEST)
+        .max_by_key(|migration| migration.id)
         .context("there is no migration of the guest")
 }
 
