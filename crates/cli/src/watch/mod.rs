@@ -33,7 +33,7 @@ use whimbrel_api::{
 use following::{Act, End, Following, News};
 use screen::Screen;
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(40);
 /// A controller that takes a call and never answers it is away too.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(10);
 /// More is not in the air: a look, an answer, a few interrupts.

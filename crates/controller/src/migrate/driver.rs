@@ -37,6 +37,8 @@ use crate::{
 };
 
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// Where the next news is some milliseconds away and somebody waits for it.
+const POLL_SOON: Duration = Duration::from_millis(15);
 const TICK_EVERY: Duration = Duration::from_secs(1);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Progress is stored no more often than this.
@@ -116,8 +118,26 @@ impl<'a> Driver<'a> {
                     self.read_again().await;
                     tick_at = Instant::now();
                 }
-                () = tokio::time::sleep(POLL_EVERY) => {}
+                () = tokio::time::sleep(self.pause()) => {}
             }
+        }
+    }
+
+    /// Until the next look.
+    fn pause(&self) -> Duration {
+        let switching = || {
+            let observed = self.driven.observed.lock().unwrap_or_else(PoisonError::into_inner);
+            observed.source.as_ref().is_some_and(source::Phase::is_switching)
+        };
+        match self.row.phase {
+            Phase::Preparing | Phase::Settling => POLL_SOON,
+            Phase::Running if switching() => POLL_SOON,
+            Phase::Running
+            | Phase::Queued
+            | Phase::Cancelling { .. }
+            | Phase::Clearing { .. }
+            | Phase::Owing { .. }
+            | Phase::Done(_) => POLL_EVERY,
         }
     }
 

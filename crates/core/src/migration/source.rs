@@ -143,6 +143,20 @@ impl Phase {
         }
     }
 
+    /// Between the guest's stop and the moment when it runs on the target: milliseconds.
+    pub fn is_switching(&self) -> bool {
+        match self {
+            Phase::Switching(_) | Phase::Committed | Phase::HandedOver { retired: false } => true,
+            Phase::Idle
+            | Phase::Preparing
+            | Phase::Copying
+            | Phase::HandedOver { retired: true }
+            | Phase::Aborting { .. }
+            | Phase::Aborted { .. }
+            | Phase::Reowned { .. } => false,
+        }
+    }
+
     pub fn step(&self, event: &Event) -> Step {
         match event {
             Event::Start => self.start(),
