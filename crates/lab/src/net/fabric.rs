@@ -13,6 +13,9 @@ use crate::{
     tool,
 };
 
+/// Only there where the kernel lets bridges ask.
+const NO_FILTER: &str = "for each in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $each ] || echo 0 > $each; done";
+
 /// One host's place in the network.
 #[derive(Clone, Debug)]
 pub(crate) struct HostPort<'a> {
@@ -25,6 +28,8 @@ pub(crate) struct HostPort<'a> {
 /// The namespace of the bridges, of the controller and of the peer.
 pub(crate) fn make_fabric(record: &mut Record, namespace: &str, networks: &Networks) -> Result<()> {
     make_namespace(record, namespace)?;
+    // The bridges stand for switches, and a switch asks no packet filter.
+    tool::run("ip", &["netns", "exec", namespace, "sh", "-c", NO_FILTER])?;
     let mut batch = String::from("link set lo up\n");
     for network in Network::ALL {
         let bridge = network.bridge();
