@@ -25,8 +25,8 @@ use whimbrel_core::disk::DiskName;
 use whimbrel_transfer::{
     extent::CONTEXT_ALLOCATION,
     link::Stream,
-    receive::{Receiver, TargetDisk},
-    send::{DiskRound, Due, Sender, Zeros},
+    receive::{Receiver, Sink, TargetDisk},
+    send::{DiskRound, Due, Origin, Sender, Zeros},
 };
 
 use crate::qemu::{Daemon, Version, text};
@@ -135,9 +135,9 @@ async fn run_once(options: &Options, version: Version, source: &Path, target: &P
 
     let pool = from.pool(options.number("source-connections")?, &[CONTEXT_ALLOCATION]).await?;
     let target_pool = to.pool(options.number("target-connections")?, &[]).await?;
-    let receiver = Receiver::start(far, vec![TargetDisk { name: name.clone(), pool: target_pool }]);
+    let receiver = Receiver::start(far, vec![TargetDisk { name: name.clone(), sink: Sink::Export(target_pool) }]);
     let mut sender = Sender::start(near, vec![name]);
-    let part = DiskRound { disk: 0, pool, due: Due::Allocated, zeros: Zeros::Skip };
+    let part = DiskRound { disk: 0, origin: Origin::Export(pool), due: Due::Allocated, zeros: Zeros::Skip };
     let totals = sender.round(0, vec![part]).await?;
     let shipped = start.elapsed();
     receiver.await_round(0, &totals, Duration::from_secs(30)).await?;

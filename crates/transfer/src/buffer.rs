@@ -12,6 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The largest piece of a disk that travels in one frame.
 pub const CHUNK_BYTES: usize = 1 << 20;
+/// What O_DIRECT asks of addresses and lengths at most.
+pub const ALIGN_BYTES: usize = 4096;
 
 type Shelf = Arc<Mutex<Vec<Vec<u8>>>>;
 
@@ -21,10 +23,12 @@ pub struct BufferPool {
     permits: Arc<Semaphore>,
 }
 
-/// Bytes of one chunk: `len` of them count. From a pool, or free-standing (`From<Vec<u8>>`).
+/// Bytes of one chunk: `len` of them count. From a pool (then aligned to `ALIGN_BYTES`), or free-standing
+/// (`From<Vec<u8>>`).
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
+    start: usize,
     len: usize,
     home: Option<(Shelf, OwnedSemaphorePermit)>,
 }
@@ -40,14 +44,17 @@ impl BufferPool {
         assert!(len <= CHUNK_BYTES, "a buffer of {len} bytes was asked for");
         let permit = self.permits.clone().acquire_owned().await.expect("the semaphore is never closed");
         let kept = self.free.lock().expect("no panic while held").pop();
-        Buffer { bytes: kept.unwrap_or_else(|| vec![0; CHUNK_BYTES]), len, home: Some((self.free.clone(), permit)) }
+        let bytes = kept.unwrap_or_else(|| vec![0; CHUNK_BYTES + ALIGN_BYTES]);
+        let start = bytes.as_ptr().align_offset(ALIGN_BYTES);
+        Buffer { bytes, start, len, home: Some((self.free.clone(), permit)) }
     }
 }
 
 impl Buffer {
     /// Lets another number of its bytes count; what they hold is whatever was there before.
     pub fn set_len(&mut self, len: usize) {
-        assert!(len <= self.bytes.len(), "a buffer of {} bytes was set to {len}", self.bytes.len());
+        let room = self.bytes.len() - self.start;
+        assert!(len <= room, "a buffer of {room} bytes was set to {len}");
         self.len = len;
     }
 }
@@ -62,18 +69,18 @@ impl Drop for Buffer {
 }
 impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Self {
-        Buffer { len: bytes.len(), bytes, home: None }
+        Buffer { len: bytes.len(), bytes, start: 0, home: None }
     }
 }
 impl Deref for Buffer {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[self.start..][..self.len]
     }
 }
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.len]
+        &mut self.bytes[self.start..][..self.len]
     }
 }
 

@@ -53,6 +53,16 @@ pub struct DiskSnapshot {
     pub reused_bytes: u64,
 }
 
+impl DiskSnapshot {
+    pub fn add(&mut self, more: &DiskSnapshot) {
+        self.due_bytes += more.due_bytes;
+        self.done_bytes += more.done_bytes;
+        self.sent_bytes += more.sent_bytes;
+        self.zero_bytes += more.zero_bytes;
+        self.reused_bytes += more.reused_bytes;
+    }
+}
+
 impl DiskCounters {
     fn snapshot(&self) -> DiskSnapshot {
         DiskSnapshot {
@@ -74,7 +84,7 @@ pub struct SendCounters {
     pub(crate) blocked_us: Count,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SendSnapshot {
     /// In the order of the disks given to `Sender::start`.
     pub disks: Vec<DiskSnapshot>,

@@ -18,6 +18,13 @@ pub enum TransferError {
         #[source]
         source: NbdError,
     },
+    #[error("image {path}: {doing} failed")]
+    Image {
+        path: String,
+        doing: &'static str,
+        #[source]
+        source: Arc<io::Error>,
+    },
     /// Bytes changed on their way, or a chunk is missing, doubled or misplaced.
     #[error("{what} of disk {disk} at offset {offset} on stream {stream} is corrupt: {why}")]
     CorruptFrame { what: &'static str, disk: String, offset: u64, stream: usize, why: String },
@@ -64,6 +71,10 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    pub(crate) fn image(path: &std::path::Path, doing: &'static str, error: io::Error) -> TransferError {
+        TransferError::Image { path: path.display().to_string(), doing, source: Arc::new(error) }
+    }
+
     pub fn code(&self) -> FailureCode {
         match self {
             TransferError::CorruptFrame { .. }
@@ -77,6 +88,8 @@ impl TransferError {
             | TransferError::Tunnel { .. } => FailureCode::PeerLost,
             TransferError::Disk { source, .. } if source.is_no_space() => FailureCode::NoDisk,
             TransferError::Disk { .. } => FailureCode::QemuFailed,
+            TransferError::Image { source, .. } if source.kind() == io::ErrorKind::StorageFull => FailureCode::NoDisk,
+            TransferError::Image { .. } => FailureCode::Internal,
             TransferError::RoundLate { .. } => FailureCode::DeadlinePassed,
             TransferError::Refused(_) => FailureCode::Conflict,
             TransferError::Protocol(_) => FailureCode::Internal,

@@ -9,13 +9,16 @@
 //!  12  offset   u64
 //!  20  len      u32   bytes of the disk that the frame speaks of
 //!  24  payload  u32   bytes that follow the header
-//!  28  digest   [32]  BLAKE3(payload, then header[0..28])
+//!  28  digest   [32]  BLAKE3(payload, then header[0..28]); of an image's chunk BLAKE3(its leaf, then header[0..28])
 //! ```
 //!
 //! All numbers are big endian. The digest covers the header too: a chunk whose offset was hit by a bit flip must not be
 //! written to the wrong place before the round's totals find out.
 
-use crate::buffer::CHUNK_BYTES;
+use crate::{
+    buffer::CHUNK_BYTES,
+    image::{Leaf, leaf},
+};
 
 const MAGIC: u32 = u32::from_be_bytes(*b"WHBF");
 const VERSION: u8 = 1;
@@ -53,6 +56,8 @@ pub enum Kind {
     VerifyReport = 8,
     /// Nothing more will come on this stream.
     End = 9,
+    /// The payload is a chunk of an image's file.
+    Image = 10,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +85,14 @@ pub enum FrameError {
     Oversized { kind: Kind, disk: u16, offset: u64, what: &'static str, bytes: u64, limit: u64 },
     #[error("{kind:?} frame of disk {disk} at offset {offset}: {payload} bytes of payload for {len} bytes of disk")]
     Mismatched { kind: Kind, disk: u16, offset: u64, len: u32, payload: u32 },
+    #[error("{kind:?} frame of disk {disk} at offset {offset}, which is no multiple of {CHUNK_BYTES}")]
+    Unaligned { kind: Kind, disk: u16, offset: u64 },
     #[error("{kind:?} frame of disk {disk} at offset {offset}: its digest does not fit its {payload} bytes of payload")]
     Digest { kind: Kind, disk: u16, offset: u64, payload: u32 },
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 10] = [
         Kind::Data,
         Kind::Zero,
         Kind::DigestAsk,
@@ -95,6 +102,7 @@ impl Kind {
         Kind::VerifyBlocks,
         Kind::VerifyReport,
         Kind::End,
+        Kind::Image,
     ];
 
     fn of(byte: u8) -> Option<Kind> {
@@ -104,7 +112,7 @@ impl Kind {
     /// How many bytes of the disk one frame may speak of.
     fn len_max(self) -> u32 {
         match self {
-            Kind::Data => PAYLOAD_BYTES_MAX as u32,
+            Kind::Data | Kind::Image => PAYLOAD_BYTES_MAX as u32,
             Kind::Zero => ZERO_BYTES_MAX,
             Kind::DigestAsk | Kind::DigestAnswer => DIGEST_SPAN_BYTES,
             Kind::VerifySums => VERIFY_SPAN_BYTES,
@@ -116,7 +124,7 @@ impl Kind {
     fn payload_fits(self, len: u32, payload: u32) -> bool {
         let digests = |block: u32| u64::from(len.div_ceil(block)) * size_of::<Digest>() as u64;
         match self {
-            Kind::Data => len > 0 && payload == len,
+            Kind::Data | Kind::Image => len > 0 && payload == len,
             Kind::Zero | Kind::DigestAsk | Kind::VerifyAsk => len > 0 && payload == 0,
             Kind::DigestAnswer | Kind::VerifyBlocks => len > 0 && u64::from(payload) == digests(BLOCK_BYTES),
             Kind::VerifySums => len > 0 && u64::from(payload) == digests(CHUNK_BYTES as u32),
@@ -179,12 +187,26 @@ impl Header {
         if !kind.payload_fits(len, payload) {
             return Err(FrameError::Mismatched { kind, disk, offset, len, payload });
         }
+        // Elsewhere than there a chunk has no leaf.
+        if kind == Kind::Image && !offset.is_multiple_of(CHUNK_BYTES as u64) {
+            return Err(FrameError::Unaligned { kind, disk, offset });
+        }
         Ok(())
     }
 
     /// Whether the digest fits this header and `payload`.
     pub fn check_payload(&self, payload: &[u8]) -> Result<(), FrameError> {
-        if self.digest_of(payload) == self.digest {
+        self.check_digest(self.digest_of(payload))
+    }
+
+    /// The same of an image's chunk; the leaf is what the file's own digest is made of.
+    pub fn check_image(&self, payload: &[u8]) -> Result<Leaf, FrameError> {
+        let leaf = leaf(self.offset, payload);
+        self.check_digest(self.digest_of_leaf(&leaf)).map(|()| leaf)
+    }
+
+    fn check_digest(&self, found: Digest) -> Result<(), FrameError> {
+        if found == self.digest {
             return Ok(());
         }
         let Header { kind, disk, offset, payload, .. } = *self;
@@ -205,7 +227,14 @@ impl Header {
         bytes
     }
 
+    fn digest_of_leaf(&self, leaf: &Leaf) -> Digest {
+        *blake3::Hasher::new().update(leaf).update(&self.covered()).finalize().as_bytes()
+    }
+
     fn digest_of(&self, payload: &[u8]) -> Digest {
+        if self.kind == Kind::Image {
+            return self.digest_of_leaf(&leaf(self.offset, payload));
+        }
         // The payload goes first: hashing is fastest where its blocks are aligned with BLAKE3's.
         *blake3::Hasher::new().update(payload).update(&self.covered()).finalize().as_bytes()
     }
@@ -228,6 +257,7 @@ mod tests {
             (Kind::VerifyBlocks, 3 * BLOCK_BYTES, &digests),
             (Kind::VerifyReport, 0, b"{}"),
             (Kind::End, 0, b""),
+            (Kind::Image, 3, b"abc"),
         ] {
             let header = Header::new(kind, 2, 9, 1 << 40, len, payload);
             let decoded = Header::decode(&header.encode());
@@ -239,13 +269,15 @@ mod tests {
     #[test]
     fn a_flip_of_any_bit_is_seen() {
         let payload = vec![5; 300];
-        let header = Header::new(Kind::Data, 1, 2, 4096, 300, &payload);
-        let whole = [&header.encode()[..], &payload].concat();
-        for bit in 0..whole.len() * 8 {
-            let mut bent = whole.clone();
-            bent[bit / 8] ^= 1 << (bit % 8);
-            let seen = Header::decode(&bent).and_then(|header| header.check_payload(&bent[HEADER_BYTES..]));
-            assert!(seen.is_err(), "bit {bit} was flipped unseen");
+        for (kind, offset) in [(Kind::Data, 4096), (Kind::Image, CHUNK_BYTES as u64)] {
+            let header = Header::new(kind, 1, 2, offset, 300, &payload);
+            let whole = [&header.encode()[..], &payload].concat();
+            for bit in 0..whole.len() * 8 {
+                let mut bent = whole.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                let seen = Header::decode(&bent).and_then(|header| header.check_payload(&bent[HEADER_BYTES..]));
+                assert!(seen.is_err(), "bit {bit} of a {kind:?} frame was flipped unseen");
+            }
         }
     }
 
@@ -264,6 +296,7 @@ mod tests {
         check(&|bytes| bytes.truncate(59), "59 bytes");
         check(&|bytes| bytes[24] = 0x7f, "payload 2130706435 is above the limit of 1048576");
         check(&|bytes| bytes[20] = 0x7f, "Data frame of disk 1 at offset 4096: length");
+        check(&|bytes| bytes[5] = Kind::Image as u8, "Image frame of disk 1 at offset 4096, which is no multiple");
         check(&|bytes| bytes[23] = 4, "3 bytes of payload for 4 bytes of disk");
     }
 }

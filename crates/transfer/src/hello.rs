@@ -27,6 +27,7 @@ pub struct Hello {
 pub enum StreamKind {
     Control,
     Data(u16),
+    Image(u16),
     Ram,
     Verify,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  source host                                                        target host
 //!  QEMU ──NBD──▶ NbdPool ─▶ send ═══ N streams (frames) ═══▶ receive ─▶ NbdPool ──NBD──▶ storage daemon
+//!  images/<digest> ─▶ image ─▶ send ═══ N streams (frames) ═══▶ receive ─▶ image ─▶ images/<digest>
 //!  QEMU ──migration stream──▶ ram ═══ one stream ═══▶ ram ──────────────────────────────▶ QEMU -incoming
 //!  frozen disk ──NBD──▶ verify ═══ one stream (digests) ═══▶ verify ◀──NBD── running disk
 //!                        link: hello on every stream, control messages on one
@@ -23,6 +24,7 @@ mod fault;
 pub mod frame;
 mod framed;
 pub mod hello;
+pub mod image;
 pub mod link;
 pub mod nbd;
 pub mod ram;

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! source                                             target
-//!   | Offer{disks}  ------------------------------->  |  make files, start the storage daemon
+//!   | Offer{disks}  ------------------------------->  |
+//!   | <----------------------- WantImages{digests}    |  only where a base image is missing
+//!   | ==== images, on streams of their own =========> |
+//!   | ImagesEnd{totals} ---------------------------->  |  their digests are their names; make files, start the storage daemon
 //!   | <----------------------------- Accept{disks}    |
 //!   | ======== chunks on the data streams ==========> |
 //!   | RoundEnd{0, totals} -------------------------->  |  every chunk written, totals equal
@@ -35,7 +38,15 @@ use whimbrel_transfer::totals::DiskTotals;
 pub enum FromSource {
     Word(Envelope<ToTarget>),
     Offer(Offer),
-    RoundEnd { round: u32, totals: Vec<DiskTotals>, seal: bool },
+    /// Every image that the target wanted is sent.
+    ImagesEnd {
+        totals: Vec<DiskTotals>,
+    },
+    RoundEnd {
+        round: u32,
+        totals: Vec<DiskTotals>,
+        seal: bool,
+    },
     StartQemu,
 }
 
@@ -43,6 +54,14 @@ pub enum FromSource {
 #[serde(rename_all = "snake_case")]
 pub enum FromTarget {
     Word(Envelope<ToSource>),
+    /// Base images that must come before the disks that lie on them.
+    WantImages {
+        images: Vec<ImageDigest>,
+    },
+    /// The answer to the offer takes longer: another migration brings an image that this one needs.
+    Waiting,
+    /// The images that came are on the target's disk: the guest may be stopped.
+    ImagesDurable,
     Accept {
         disks: Vec<AcceptedDisk>,
     },

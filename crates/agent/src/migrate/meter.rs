@@ -14,8 +14,8 @@ use std::{
 use super::link::TargetReceipt;
 
 /// The phases of the road in the order in which they come; keys of a receipt's `phases_ms`.
-pub const PHASES: [&str; 9] =
-    ["prepare", "arm", "round_0", "rounds", "ram", "last_round", "state", "commit", "hand_over"];
+pub const PHASES: [&str; 10] =
+    ["prepare", "image", "arm", "round_0", "rounds", "ram", "last_round", "state", "commit", "hand_over"];
 
 #[derive(Debug)]
 pub struct Meter {
@@ -94,10 +94,10 @@ impl Meter {
         self.lock().stopped.map(|stopped| stopped.elapsed())
     }
 
-    /// From round 0 to the guest's stop.
+    /// From the first byte that travels to the guest's stop.
     pub fn copied_for(&self) -> Duration {
         let inner = self.lock();
-        let begun = inner.marks.iter().find(|(name, _)| *name == "round_0").map(|(_, at)| *at);
+        let begun = inner.marks.iter().find(|(name, _)| ["image", "round_0"].contains(name)).map(|(_, at)| *at);
         match (begun, inner.stopped) {
             (Some(begun), Some(stopped)) => stopped.saturating_duration_since(begun),
             (Some(_), None) | (None, _) => Duration::ZERO,

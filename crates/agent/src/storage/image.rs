@@ -8,7 +8,7 @@ use std::{
     fs::Permissions,
     io,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -25,7 +25,7 @@ use super::disk;
 use crate::{fault, hypervisor::Hypervisor, paths::Paths};
 
 /// QEMU's user reads them.
-const IMAGE_MODE: u32 = 0o444;
+pub(super) const IMAGE_MODE: u32 = 0o444;
 
 /// Where an image comes from.
 #[derive(Clone, Debug)]
@@ -37,8 +37,8 @@ pub enum Origin {
 
 #[derive(Debug)]
 pub struct ImageStore {
-    paths: Paths,
-    hypervisor: Arc<Hypervisor>,
+    pub(super) paths: Paths,
+    pub(super) hypervisor: Arc<Hypervisor>,
     origin: Origin,
     flights: Mutex<HashMap<ImageDigest, Arc<AsyncMutex<()>>>>,
 }
@@ -52,7 +52,7 @@ impl ImageStore {
     pub fn sweep(&self) -> io::Result<()> {
         for entry in fs_err::read_dir(self.paths.images())? {
             let entry = entry?;
-            if digest_of(&entry).is_none() {
+            if !is_image(&entry)? {
                 fs_err::remove_file(entry.path())?;
             }
         }
@@ -62,13 +62,16 @@ impl ImageStore {
     /// Images that are here.
     pub fn list(&self) -> io::Result<Vec<ImageDigest>> {
         let entries = fs_err::read_dir(self.paths.images())?.collect::<io::Result<Vec<_>>>()?;
-        let mut digests: Vec<_> = entries.iter().filter_map(digest_of).collect();
+        let mut digests = Vec::new();
+        for entry in &entries {
+            digests.extend(digest_of(entry).filter(|_| is_image(entry).unwrap_or(false)));
+        }
         digests.sort();
         Ok(digests)
     }
 
     pub fn has(&self, digest: &ImageDigest) -> bool {
-        self.paths.image(digest).is_file()
+        fs_err::symlink_metadata(self.paths.image(digest)).is_ok_and(|found| found.is_file())
     }
 
     /// The image's file, fetched from the controller if it is not here.
@@ -117,7 +120,7 @@ impl ImageStore {
     }
 
     /// Makes the file of a new instance's disk at `path`, on its base image where it has one.
-    pub async fn create_disk(&self, path: &std::path::Path, spec: &DiskSpec) -> Result<(), Failure> {
+    pub async fn create_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), Failure> {
         let backing = match &spec.base {
             Some(base) => Some(self.ensure(&base.digest).await?),
             None => None,
@@ -125,27 +128,23 @@ impl ImageStore {
         disk::create(&self.hypervisor, path, spec, backing.as_deref()).await
     }
 
-    /// Makes the file into which a disk arrives: on its base only if the base is here and `on_base` says so.
-    pub async fn create_target_disk(
-        &self,
-        path: &std::path::Path,
-        spec: &DiskSpec,
-        on_base: bool,
-    ) -> Result<(), Failure> {
-        let backing = match (&spec.base, on_base) {
-            (Some(base), true) => Some(self.ensure(&base.digest).await?),
-            (Some(_), false) | (None, _) => None,
-        };
-        disk::create(&self.hypervisor, path, spec, backing.as_deref()).await
+    /// Makes the file of a disk that arrives on its base image at `backing`, or on nothing.
+    pub async fn create_arriving(&self, path: &Path, spec: &DiskSpec, backing: Option<&Path>) -> Result<(), Failure> {
+        disk::create(&self.hypervisor, path, spec, backing).await
     }
 
-    fn flight(&self, digest: &ImageDigest) -> Arc<AsyncMutex<()>> {
+    pub(super) fn flight(&self, digest: &ImageDigest) -> Arc<AsyncMutex<()>> {
         self.flights().entry(digest.clone()).or_default().clone()
     }
 
     fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<ImageDigest, Arc<AsyncMutex<()>>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A link is an image that was not durable yet.
+fn is_image(entry: &fs_err::DirEntry) -> io::Result<bool> {
+    Ok(digest_of(entry).is_some() && entry.file_type()?.is_file())
 }
 
 fn digest_of(entry: &fs_err::DirEntry) -> Option<ImageDigest> {

@@ -60,6 +60,12 @@ fn sent(receipt: &Value) -> u64 {
     receipt["disks"].as_array().unwrap().iter().map(|disk| disk["sent_bytes"].as_u64().unwrap()).sum()
 }
 
+/// Names of the images on a host, kernel and ramdisk among them.
+fn images(lab: &Lab, host: &str) -> std::collections::BTreeSet<std::ffi::OsString> {
+    let dir = lab.site().host(host).unwrap().dir.join("state/images");
+    fs_err::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+}
+
 async fn change(lab: &Lab, bytes: u64) {
     lab.peer_of(GUEST).await.unwrap().write_changes(bytes, WRITE_TIME_MAX).await.unwrap();
 }
@@ -71,6 +77,9 @@ async fn a_working_guest_moves_there_and_comes_back_by_its_delta() {
     let there = travel(&lab, "h2").await;
     check_receipt(&there, "full", 2);
     assert!(sent(&there) > 1 << 30, "the base image's content did not travel: {there}");
+    assert!(there["phases_ms"]["image"].as_f64().is_some_and(|took| took > 0.0), "not as an image: {there}");
+    let [of_source, of_target] = ["h1", "h2"].map(|host| images(&lab, host));
+    assert_eq!(of_target, of_source, "the base image is not the target's too, or more than that");
     guest_runs_at(&lab, GUEST, "h2").await;
     assert_eq!(lab.qemus("h1", QemuKind::System).unwrap().len(), 0, "the source's QEMU is still there");
     check_guest(&lab).await;

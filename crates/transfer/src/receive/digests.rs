@@ -25,11 +25,14 @@ async fn try_answer(
 ) -> Result<(), TransferError> {
     let Header { disk, round, offset, len, .. } = *question;
     let target = &shared.disks[usize::from(disk)];
+    let Some(pool) = target.export() else {
+        return Err(TransferError::Protocol(format!("a question for digests of the image below disk {}", target.name)));
+    };
     let mut digests = Vec::with_capacity(len.div_ceil(BLOCK_BYTES) as usize * 32);
     let (mut at, end) = (offset, offset + u64::from(len));
     while at < end {
         buffer.set_len((end - at).min(CHUNK_BYTES as u64) as usize);
-        let read = target.pool.read(at, buffer).await;
+        let read = pool.read(at, buffer).await;
         buffer =
             read.map_err(|source| TransferError::Disk { disk: target.name.to_string(), doing: "reading", source })?;
         for block in buffer.chunks(BLOCK_BYTES as usize) {

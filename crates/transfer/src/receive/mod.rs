@@ -23,8 +23,8 @@ use whimbrel_core::disk::DiskName;
 
 use self::{rounds::Rounds, stream::Shared};
 use crate::{
-    buffer::BufferPool, counters::ReceiveCounters, error::TransferError, fault::FirstFault, link::Stream, nbd::NbdPool,
-    totals::DiskTotals,
+    buffer::BufferPool, counters::ReceiveCounters, error::TransferError, fault::FirstFault, image::ImageSink,
+    link::Stream, nbd::NbdPool, totals::DiskTotals,
 };
 
 /// Chunks that may be in memory at once, coming in or being written.
@@ -34,12 +34,38 @@ const ANSWER_BUFFERS: usize = 8;
 /// Zero frames hold no buffer, so their number is bounded apart.
 const ZEROES_IN_FLIGHT: usize = 32;
 
-/// One disk on the target.
+/// Where the bytes go.
+#[derive(Clone, Debug)]
+pub enum Sink {
+    /// The storage daemon's writable export of a disk.
+    Export(NbdPool),
+    Image(Arc<ImageSink>),
+}
+
+/// One disk on the target, or the image below one.
 #[derive(Clone, Debug)]
 pub struct TargetDisk {
     pub name: DiskName,
-    /// The storage daemon's writable export of it.
-    pub pool: NbdPool,
+    pub sink: Sink,
+}
+
+impl Sink {
+    fn bytes(&self) -> u64 {
+        match self {
+            Sink::Export(pool) => pool.size(),
+            Sink::Image(image) => image.bytes(),
+        }
+    }
+}
+
+impl TargetDisk {
+    /// Images are made durable by their own [`ImageSink::finish`].
+    fn export(&self) -> Option<&NbdPool> {
+        match &self.sink {
+            Sink::Export(pool) => Some(pool),
+            Sink::Image(_) => None,
+        }
+    }
 }
 
 /// Owns the data streams of a migration on the target, for all rounds.
@@ -97,10 +123,11 @@ impl Receiver {
         // One storage daemon serves them all, mostly from one disk: at once, it can sync them in one go.
         let mut tasks = JoinSet::new();
         for disk in &self.shared.disks {
-            let disk = disk.clone();
+            let Some(pool) = disk.export().cloned() else { continue };
+            let name = disk.name.clone();
             tasks.spawn(async move {
-                let flushed = disk.pool.flush().await;
-                flushed.map_err(|source| TransferError::Disk { disk: disk.name.to_string(), doing: "flushing", source })
+                let flushed = pool.flush().await;
+                flushed.map_err(|source| TransferError::Disk { disk: name.to_string(), doing: "flushing", source })
             });
         }
         while let Some(flushed) = tasks.join_next().await {
@@ -123,8 +150,8 @@ impl Receiver {
 
     /// Lets go of the exports' connections at once, as after a failure.
     pub async fn disconnect(&self) {
-        for disk in &self.shared.disks {
-            disk.pool.disconnect().await;
+        for pool in self.shared.disks.iter().filter_map(TargetDisk::export) {
+            pool.disconnect().await;
         }
     }
 }

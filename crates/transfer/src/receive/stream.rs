@@ -8,13 +8,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{TargetDisk, digests, rounds::Rounds};
+use super::{Sink, TargetDisk, digests, rounds::Rounds};
 use crate::{
     buffer::{Buffer, BufferPool},
     counters::ReceiveCounters,
     error::TransferError,
     fault::FirstFault,
-    frame::{Header, Kind},
+    frame::{FrameError, Header, Kind},
     framed::{FrameReader, FrameWriter},
     link::Stream,
 };
@@ -53,7 +53,7 @@ async fn receive_frames(
         shared.counters.starved_us.add_since(waited);
         while writes.try_join_next().is_some() {}
         match header.kind {
-            Kind::Data => {
+            Kind::Data | Kind::Image => {
                 shared.check_place(&header)?;
                 let blocked = Instant::now();
                 let mut buffer = shared.buffers.take(header.payload as usize).await;
@@ -107,10 +107,19 @@ impl Shared {
             let what = format!("a {kind:?} frame of disk {disk}, of {} disks", self.disks.len());
             return Err(TransferError::Protocol(what));
         };
-        let size = known.pool.size();
+        let size = known.sink.bytes();
         if offset.checked_add(u64::from(len)).is_none_or(|end| end > size) {
             let name = &known.name;
             let what = format!("a {kind:?} frame of {len} bytes at {offset} of disk {name}, whose size is {size}");
+            return Err(TransferError::Protocol(what));
+        }
+        let right_kind = match &known.sink {
+            Sink::Export(_) => kind != Kind::Image,
+            Sink::Image(image) => (kind == Kind::Image || kind == Kind::Zero) && image.fits(header),
+        };
+        if !right_kind {
+            let what =
+                format!("a {kind:?} frame of {len} bytes at {offset} of disk {}, which is not for it", known.name);
             return Err(TransferError::Protocol(what));
         }
         self.rounds.check(header)
@@ -119,23 +128,42 @@ impl Shared {
 
 async fn write_data(header: Header, buffer: Buffer, stream: usize, shared: Arc<Shared>) {
     let disk = &shared.disks[usize::from(header.disk)];
-    if let Err(fault) = header.check_payload(&buffer) {
+    let corrupt = |fault: FrameError| {
         let (disk, offset, why) = (disk.name.to_string(), header.offset, fault.to_string());
-        return shared.fault.set(TransferError::CorruptFrame { what: "a chunk", disk, offset, stream, why });
-    }
-    shared.counters.received.add(u64::from(header.len));
-    match disk.pool.write(header.offset, buffer).await {
-        Ok(()) => confirm(&header, &shared),
-        Err(source) => {
-            shared.fault.set(TransferError::Disk { disk: disk.name.to_string(), doing: "writing", source });
+        TransferError::CorruptFrame { what: "a chunk", disk, offset, stream, why }
+    };
+    let written = async {
+        match &disk.sink {
+            Sink::Export(pool) => {
+                header.check_payload(&buffer).map_err(corrupt)?;
+                shared.counters.received.add(u64::from(header.len));
+                let failed = |source| TransferError::Disk { disk: disk.name.to_string(), doing: "writing", source };
+                pool.write(header.offset, buffer).await.map_err(failed)
+            }
+            Sink::Image(image) => {
+                let leaf = header.check_image(&buffer).map_err(corrupt)?;
+                shared.counters.received.add(u64::from(header.len));
+                image.write(header.offset, buffer, leaf).await
+            }
         }
+    };
+    match written.await {
+        Ok(()) => confirm(&header, &shared),
+        Err(error) => shared.fault.set(error),
     }
 }
 
 async fn write_zeros(header: Header, shared: &Shared) {
     let disk = &shared.disks[usize::from(header.disk)];
     shared.counters.zero.add(u64::from(header.len));
-    match disk.pool.write_zeroes(header.offset, u64::from(header.len), false).await {
+    let written = match &disk.sink {
+        Sink::Export(pool) => pool.write_zeroes(header.offset, u64::from(header.len), false).await,
+        Sink::Image(image) => {
+            image.leave_zeros(header.offset, header.len as usize);
+            Ok(())
+        }
+    };
+    match written {
         Ok(()) => confirm(&header, shared),
         Err(source) => {
             shared.fault.set(TransferError::Disk { disk: disk.name.to_string(), doing: "punching a hole", source });

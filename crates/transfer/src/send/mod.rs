@@ -44,8 +44,8 @@ use self::{
     work::RoundShared,
 };
 use crate::{
-    buffer::BufferPool, counters::SendCounters, error::TransferError, extent::Extent, fault::FirstFault, link::Stream,
-    nbd::NbdPool, rate::RateLimit, totals::DiskTotals,
+    buffer::BufferPool, counters::SendCounters, error::TransferError, extent::Extent, fault::FirstFault,
+    image::ImageSource, link::Stream, nbd::NbdPool, rate::RateLimit, totals::DiskTotals,
 };
 
 /// Chunks that may be in memory at once, being read, hashed or sent.
@@ -68,7 +68,7 @@ pub enum Due {
     Bitmap { pool: NbdPool, bitmap: String },
     /// What differs from the target's copy, found by digests. The whole disk is read (`base:allocation` spares the holes).
     Digest,
-    /// These ranges.
+    /// These ranges; of an image, the whole of it.
     Ranges(Vec<Extent>),
 }
 
@@ -81,18 +81,31 @@ pub enum Zeros {
     Send,
 }
 
+/// Where the bytes come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Export of the disk itself; kept open for the whole move.
+    Export(NbdPool),
+    Image(Arc<ImageSource>),
+}
+
 /// One disk's part in a round.
 #[derive(Clone, Debug)]
 pub struct DiskRound {
     /// Index in the migration's list of disks, as given to `Sender::start`.
     pub disk: u16,
-    /// Export of the disk itself; kept open for the whole move.
-    pub pool: NbdPool,
+    pub origin: Origin,
     pub due: Due,
     pub zeros: Zeros,
 }
 
 impl DiskRound {
+    /// All of an image.
+    pub fn image(disk: u16, image: Arc<ImageSource>) -> DiskRound {
+        let whole = Extent { offset: 0, len: image.bytes(), flags: 0 };
+        DiskRound { disk, origin: Origin::Image(image), due: Due::Ranges(vec![whole]), zeros: Zeros::Send }
+    }
+
     /// Only a full copy onto a fresh image may: in any other case the target may hold something where zeros belong.
     fn leaves_zeros_out(&self) -> bool {
         self.zeros == Zeros::Skip && matches!(self.due, Due::Allocated)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{DiskRound, Due, work::RoundShared};
+use super::{DiskRound, Due, Origin, work::RoundShared};
 use crate::{
     buffer::CHUNK_BYTES,
     error::TransferError,
@@ -67,11 +67,11 @@ pub(super) fn start(tasks: &mut Tasks, shared: &Arc<RoundShared>, work: mpsc::Se
 }
 
 async fn walk(shared: &RoundShared, part: usize, found: mpsc::Sender<(Extent, Content)>) -> Result<(), TransferError> {
-    let DiskRound { pool, due, .. } = &shared.parts[part];
-    let (pool, context) = match due {
-        Due::Allocated | Due::Digest => (pool, CONTEXT_ALLOCATION.to_owned()),
-        Due::TopLayer => (pool, CONTEXT_DEPTH.to_owned()),
-        Due::Bitmap { pool: shown, bitmap } => {
+    let DiskRound { origin, due, .. } = &shared.parts[part];
+    let (pool, context) = match (due, origin) {
+        (Due::Allocated | Due::Digest, Origin::Export(pool)) => (pool, CONTEXT_ALLOCATION.to_owned()),
+        (Due::TopLayer, Origin::Export(pool)) => (pool, CONTEXT_DEPTH.to_owned()),
+        (Due::Bitmap { pool: shown, bitmap }, Origin::Export(pool)) => {
             if shown.size() != pool.size() {
                 let (name, size) = (shared.name(part), pool.size());
                 let what = format!("the bitmap of disk {name} covers {} bytes of {size}", shown.size());
@@ -79,11 +79,15 @@ async fn walk(shared: &RoundShared, part: usize, found: mpsc::Sender<(Extent, Co
             }
             (shown, bitmap_context(bitmap))
         }
-        Due::Ranges(ranges) => {
+        (Due::Ranges(ranges), Origin::Export(_) | Origin::Image(_)) => {
             for extent in ranges {
                 note(shared, part, *extent, Content::Unknown, &found).await;
             }
             return Ok(());
+        }
+        (Due::Allocated | Due::Digest | Due::TopLayer | Due::Bitmap { .. }, Origin::Image(_)) => {
+            let what = format!("the extents of an image were asked for, of disk {}", shared.name(part));
+            return Err(TransferError::Protocol(what));
         }
     };
     walk_context(shared, part, pool, &context, &found).await

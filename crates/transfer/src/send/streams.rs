@@ -94,7 +94,7 @@ fn count(counters: &SendCounters, batch: &Batch) {
     for (header, _) in &batch.frames {
         let disk = &counters.disks[usize::from(header.disk)];
         let of_disk = match header.kind {
-            Kind::Data => &disk.sent,
+            Kind::Data | Kind::Image => &disk.sent,
             Kind::Zero => &disk.zero,
             // Questions are not content.
             Kind::DigestAsk
@@ -130,6 +130,7 @@ async fn read_answers<R: AsyncRead + Unpin>(mut frames: FrameReader<R>, asks: &A
             }
             Kind::End => return Ok(()),
             kind @ (Kind::Data
+            | Kind::Image
             | Kind::Zero
             | Kind::DigestAsk
             | Kind::VerifySums

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc};
 use whimbrel_core::disk::DiskName;
 
 use super::{
-    DiskRound,
+    DiskRound, Origin,
     asks::{ANSWER_DEADLINE, Asks},
     plan::{Content, Piece},
     streams::Batch,
@@ -73,7 +73,10 @@ struct Worker {
 impl Worker {
     async fn read(&self, part: usize, offset: u64, len: usize, known_data: bool) -> Result<Buffer, TransferError> {
         let buffer = self.shared.buffers.take(len).await;
-        let pool = &self.shared.parts[part].pool;
+        let pool = match &self.shared.parts[part].origin {
+            Origin::Export(pool) => pool,
+            Origin::Image(image) => return image.read(offset, buffer).await,
+        };
         let read = if known_data { pool.read_data(offset, buffer).await } else { pool.read(offset, buffer).await };
         read.map_err(|source| TransferError::Disk { disk: self.shared.name(part), doing: "reading", source })
     }
@@ -100,11 +103,24 @@ impl Worker {
     async fn copy(&mut self, piece: Piece) -> Result<(), TransferError> {
         let Piece { part, offset, len, content, .. } = piece;
         let buffer = self.read(part, offset, len as usize, content == Content::Data).await?;
+        if let Origin::Image(_) = self.shared.parts[part].origin {
+            return self.ship_image(part, offset, buffer).await;
+        }
         let mut frames = Vec::new();
         for run in zeros::runs(&buffer) {
             self.frame_run(part, offset, run, &buffer, &mut frames);
         }
         self.ship(Some(buffer), frames).await
+    }
+
+    /// Whole chunks only: each is a leaf of the image's digest.
+    async fn ship_image(&mut self, part: usize, offset: u64, buffer: Buffer) -> Result<(), TransferError> {
+        let len = buffer.len();
+        if is_zero(&buffer) {
+            return self.ship_zero(part, offset, len as u32).await;
+        }
+        let header = self.header(part, Kind::Image, offset, len as u32, &buffer);
+        self.ship(Some(buffer), vec![(header, 0..len)]).await
     }
 
     /// One frame for a run of the chunk at `offset`, or none where zeros are left out.

@@ -71,6 +71,7 @@ impl Source {
                     });
                 }
                 kind @ (Kind::Data
+                | Kind::Image
                 | Kind::Zero
                 | Kind::DigestAsk
                 | Kind::DigestAnswer

@@ -9,8 +9,8 @@ use whimbrel_transfer::{
     NbdPool, TransferError,
     frame::{Header, Kind},
     link::Stream,
-    receive::{Receiver, TargetDisk},
-    send::{DiskRound, Due, Sender, Zeros},
+    receive::{Receiver, Sink, TargetDisk},
+    send::{DiskRound, Due, Origin, Sender, Zeros},
     totals::DiskTotals,
 };
 
@@ -39,7 +39,7 @@ async fn forged() -> Result<Forged> {
     let pool = daemon.pool(2, &[]).await?;
     let (near, far): (Vec<_>, Vec<_>) = (0..2).map(|_| duplex(4 << 20)).unzip();
     let far = far.into_iter().map(|stream| Box::new(stream) as Stream).collect();
-    let receiver = Receiver::start(far, vec![TargetDisk { name: name(), pool: pool.clone() }]);
+    let receiver = Receiver::start(far, vec![TargetDisk { name: name(), sink: Sink::Export(pool.clone()) }]);
     Ok(Forged { _images: images, _daemon: daemon, pool, streams: near, receiver })
 }
 
@@ -130,14 +130,14 @@ async fn a_slow_target_holds_the_source_back_and_loses_nothing() -> Result<()> {
     let mut sender = Sender::start(near, vec![name()]);
     let counters = sender.counters();
     let pool = from.pool(2, &["base:allocation"]).await?;
-    let part = DiskRound { disk: 0, pool, due: Due::Allocated, zeros: Zeros::Skip };
+    let part = DiskRound { disk: 0, origin: Origin::Export(pool), due: Due::Allocated, zeros: Zeros::Skip };
     let round = tokio::spawn(async move { (sender.round(0, vec![part]).await, sender) });
     // Nobody reads the streams: no more than a chunk may be on its way on each.
     let on_its_way = || counters.snapshot().wire_bytes;
     wait_until("each stream to have something to send", || on_its_way() >= STREAMS as u64 * 64 * KIB).await;
     assert!(!round.is_finished(), "a round of 8 MiB ended before anybody took it");
     assert!(on_its_way() <= STREAMS as u64 * (MIB + KIB), "{} bytes were given to sockets of 200 KiB", on_its_way());
-    let receiver = Receiver::start(far, vec![TargetDisk { name: name(), pool: to.pool(2, &[]).await? }]);
+    let receiver = Receiver::start(far, vec![TargetDisk { name: name(), sink: Sink::Export(to.pool(2, &[]).await?) }]);
     let (totals, sender) = round.await?;
     receiver.await_round(0, &totals?, IDLE).await?;
     let (sent, received) = tokio::join!(sender.finish(), receiver.finish());

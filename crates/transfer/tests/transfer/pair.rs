@@ -13,8 +13,8 @@ use whimbrel_transfer::{
     Buffer, NbdPool, TransferError,
     extent::{CONTEXT_ALLOCATION, CONTEXT_DEPTH},
     link::Stream,
-    receive::{Receiver, TargetDisk},
-    send::{DiskRound, Due, Sender, Zeros},
+    receive::{Receiver, Sink, TargetDisk},
+    send::{DiskRound, Due, Origin, Sender, Zeros},
 };
 
 use crate::qemu::{Daemon, Version, text};
@@ -133,12 +133,13 @@ impl Pair {
         let contexts: &[&str] = if writable { &[CONTEXT_ALLOCATION] } else { &[CONTEXT_ALLOCATION, CONTEXT_DEPTH] };
         let pool = from.pool(3, contexts).await?;
         let (near, far) = streams();
-        let receiver = Receiver::start(far, vec![TargetDisk { name: name(), pool: to.pool(2, &[]).await? }]);
+        let receiver =
+            Receiver::start(far, vec![TargetDisk { name: name(), sink: Sink::Export(to.pool(2, &[]).await?) }]);
         Ok(Pair { from, to, pool, sender: Sender::start(near, vec![name()]), receiver })
     }
 
     pub fn part(&self, due: Due, zeros: Zeros) -> Vec<DiskRound> {
-        vec![DiskRound { disk: 0, pool: self.pool.clone(), due, zeros }]
+        vec![DiskRound { disk: 0, origin: Origin::Export(self.pool.clone()), due, zeros }]
     }
 
     /// One round, confirmed.

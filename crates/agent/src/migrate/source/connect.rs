@@ -3,7 +3,11 @@
 //! Ground rules: every stream is mTLS with the target's own certificate and shows the migration's credential; the reader
 //! turns the target's words into events of the machine and keeps the rest for the copy.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
@@ -106,7 +110,14 @@ async fn deliver(road: &Road, replies: &mpsc::Sender<FromTarget>, message: FromT
             road.qemu_ready.send_replace(true);
             Ok(())
         }
-        reply @ (FromTarget::Accept { .. } | FromTarget::RoundDone { .. }) => {
+        FromTarget::ImagesDurable => {
+            road.images_durable.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+        reply @ (FromTarget::WantImages { .. }
+        | FromTarget::Waiting
+        | FromTarget::Accept { .. }
+        | FromTarget::RoundDone { .. }) => {
             // A full queue means that the target talks out of turn: the copy would refuse it anyway.
             let _ = replies.try_send(reply);
             Ok(())

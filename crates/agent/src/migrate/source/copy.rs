@@ -1,7 +1,7 @@
 //! The copy: disk rounds, then RAM beside them, until what is left fits the downtime budget.
 //!
 //! ```text
-//! offer -> accept -> arm -> round 0 -> round 1 … -> RAM starts -> (round k | look at RAM)* -> converged
+//! offer -> (base images) -> accept -> arm -> round 0 -> round 1 … -> RAM starts -> (round k | look at RAM)* -> converged
 //! ```
 //!
 //! Ground rules: the guest runs throughout and nothing remote sits in its write path; a round begins only when the target
@@ -21,12 +21,12 @@ use whimbrel_transfer::{
     NbdPool,
     extent::{CONTEXT_ALLOCATION, CONTEXT_DEPTH, bitmap_context},
     nbd::NbdError,
-    send::{DiskRound, Due, Sender, Zeros},
+    send::{DiskRound, Due, Origin, Sender, Zeros},
 };
 
 use super::{
     arm::{self, Armed, DIRTY_BITMAP, Shown, epoch_bitmap},
-    ram,
+    images, ram,
     road::{Copy, DiskFacts, Facts, Reused, Road, of_qmp, unexpected},
 };
 use crate::{
@@ -53,10 +53,8 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     let since: Vec<_> = offer.disks.iter().map(|disk| disk.changed_since).collect();
     let sent_at = Instant::now();
     road.tell(FromSource::Offer(offer.clone())).await?;
-    let accepted = match road.reply(ACCEPT_TIME_MAX, "accept").await? {
-        FromTarget::Accept { disks } => disks,
-        other => return Err(unexpected(&other, "accept")),
-    };
+    road.written_at_start.store(road.guest_written_bytes().await?, Ordering::SeqCst);
+    let accepted = accepted(road, &offer).await?;
     check_accepted(&offer, &accepted)?;
     tracing::debug!(took_ms = sent_at.elapsed().as_millis() as u64, ?accepted, "accepted");
 
@@ -64,7 +62,9 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     road.meter.begin("arm");
     let copy = arm_disks(road, &offer, accepted).await?;
     *road.copy.lock().await = Some(copy);
-    road.written_at_start.store(road.guest_written_bytes().await?, Ordering::SeqCst);
+    if road.with_facts(|facts| facts.images.is_none()) {
+        road.written_at_start.store(road.guest_written_bytes().await?, Ordering::SeqCst);
+    }
 
     let due_bytes: u64 = offer.disks.iter().map(|disk| disk.allocated_bytes).sum();
     let early = due_bytes <= START_QEMU_EARLY_BYTES_MAX;
@@ -78,6 +78,27 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
     }
     road.meter.begin("rounds");
     ram::converge(road).await
+}
+
+/// The target's answer to the offer; base images that it lacks travel before it.
+async fn accepted(road: &Arc<Road>, offer: &Offer) -> Result<Vec<AcceptedDisk>, Failure> {
+    let mut images = None;
+    loop {
+        match road.reply(ACCEPT_TIME_MAX, "accept").await? {
+            FromTarget::Accept { disks } => return Ok(disks),
+            FromTarget::WantImages { images: wanted } if images.is_none() => {
+                images = Some(images::ship(road, offer, &wanted).await?);
+            }
+            FromTarget::Waiting => road.step("another move brings the base image to the target"),
+            other @ (FromTarget::WantImages { .. }
+            | FromTarget::Word(_)
+            | FromTarget::RoundDone { .. }
+            | FromTarget::QemuReady
+            | FromTarget::ImagesDurable
+            | FromTarget::Receipt(_)
+            | FromTarget::Failed { .. }) => return Err(unexpected(&other, "accept")),
+        }
+    }
 }
 
 /// Waits until the target's QEMU can take the stream.
@@ -127,13 +148,15 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
 
 /// What the chosen modes mean for the bar and the receipt: a flat copy carries what the base image holds as well.
 fn learn_modes(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
-    for ((disk, offered), accepted) in facts.disks.iter_mut().zip(&offer.disks).zip(accepted) {
+    let carried = facts.images.as_ref().map(|images| images.disks.clone()).unwrap_or_default();
+    for (at, ((disk, offered), accepted)) in facts.disks.iter_mut().zip(&offer.disks).zip(accepted).enumerate() {
         let base_bytes = offered.spec.base.as_ref().map_or(0, |base| base.file_bytes);
         match (accepted.mode, &accepted.base) {
             (CopyMode::Full, None) => {
                 disk.allocated_bytes += base_bytes;
                 disk.due_bytes += base_bytes;
             }
+            (CopyMode::Full, Some(_)) if carried.contains(&at) => disk.reused = Reused::Base { bytes: 0 },
             (CopyMode::Full, Some(_)) => disk.reused = Reused::Base { bytes: base_bytes },
             (CopyMode::Delta, _) => {
                 disk.reused = Reused::AllBut;
@@ -205,7 +228,7 @@ async fn first_round(road: &Arc<Road>, since: &[Option<whimbrel_core::id::Epoch>
             (CopyMode::Full, _) if disk.base.is_some() => (Due::TopLayer, Zeros::Send),
             (CopyMode::Full, _) => (Due::Allocated, Zeros::Skip),
         };
-        parts.push(DiskRound { disk: at as u16, pool: copy.pools[at].clone(), due, zeros });
+        parts.push(DiskRound { disk: at as u16, origin: Origin::Export(copy.pools[at].clone()), due, zeros });
     }
     road.step("round 0 of the disks");
     ship(road, copy, parts, false).await?;
@@ -231,8 +254,8 @@ pub async fn round(road: &Road, copy: &mut Copy, seal: bool) -> Result<u64, Fail
     let mut parts = Vec::new();
     for each in &shown {
         let due = dirty(copy, each.disk).await?;
-        let pool = copy.pools[each.disk].clone();
-        parts.push(DiskRound { disk: each.disk as u16, pool, due, zeros: Zeros::Send });
+        let origin = Origin::Export(copy.pools[each.disk].clone());
+        parts.push(DiskRound { disk: each.disk as u16, origin, due, zeros: Zeros::Send });
     }
     ship(road, copy, parts, seal).await?;
     if !seal {

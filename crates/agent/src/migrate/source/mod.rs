@@ -14,6 +14,7 @@
 pub mod arm;
 mod connect;
 pub mod copy;
+mod images;
 mod progress;
 mod ram;
 mod receipt;
@@ -155,6 +156,7 @@ fn new_road(
         context,
         ask: payload.ask.clone(),
         running_before: payload.running_before,
+        images_durable: true.into(),
         instance,
         events,
         meter: Meter::start(),

@@ -45,8 +45,7 @@ impl Facts {
 pub fn look(road: &Road) -> Progress {
     let ram_done = road.ram.from_qemu.get();
     road.with_facts(|facts| {
-        let Some(counters) = facts.counters.clone() else { return facts.progress.clone() };
-        let snapshot = counters.snapshot();
+        let Some(snapshot) = facts.counted() else { return facts.progress.clone() };
         facts.pace(&snapshot, ram_done);
         facts.progress.elapsed_ms = road.meter.total_ms();
         let lanes = facts.disks.iter().zip(&snapshot.disks).map(|(disk, counted)| DiskLane {

@@ -4,7 +4,7 @@
 //! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -27,10 +27,11 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The pause that is aimed at first; the operator's limit is the last rung.
 const DOWNTIME_MS_WANTED: u64 = 100;
 
-/// Starts QEMU's stream once the target takes it. Returns when it began.
+/// Starts QEMU's stream; returns when the target takes it. QEMU's own preparations (a look at every page) go on while the
+/// target's QEMU starts, and what it sends before that waits in the sockets between them.
 pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
-    qemu_ready(road).await?;
     road.step("RAM, and the rounds of the disks beside it");
+    qemu_ready(road).await?;
     stream::start(road).await?;
     let began = Instant::now();
     road.context.holds.at(Place::Ram).await;
@@ -51,6 +52,8 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
     loop {
         let sample = sample(road, &mut ram, &shipped).await?;
         match policy.decide(&sample) {
+            // To wait for the target's disk while the guest is stopped would be downtime.
+            Decision::Switch { .. } if !road.images_durable.load(Ordering::SeqCst) => {}
             Decision::Switch { forecast_ms } => {
                 tracing::info!(migration = %road.ask.migration, forecast_ms, ?sample, "converged");
                 return Ok(());
@@ -73,17 +76,20 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
 struct Shipped {
     bytes: u64,
     took: Duration,
+    /// How long the guest's writes were noted while it went on.
+    armed: Duration,
     ended: Instant,
 }
 
 impl Shipped {
     fn round_0(road: &Road) -> Self {
         let bytes = road.with_facts(|facts| {
-            let snapshot = facts.counters.as_ref().map(|counters| counters.snapshot());
-            snapshot.map_or(0, |snapshot| snapshot.disks.iter().map(|disk| disk.sent_bytes).sum())
+            facts.counted().map_or(0, |counted| counted.disks.iter().map(|disk| disk.sent_bytes).sum())
         });
-        let took = road.meter.phases_ms().get("round_0").copied().unwrap_or_default();
-        Shipped { bytes, took: Duration::from_secs_f64(took / 1e3), ended: Instant::now() }
+        let phases_ms = road.meter.phases_ms();
+        let took = |phase: &str| Duration::from_secs_f64(phases_ms.get(phase).copied().unwrap_or_default() / 1e3);
+        let armed = took("round_0");
+        Shipped { bytes, took: took("image") + armed, armed, ended: Instant::now() }
     }
 }
 
@@ -91,7 +97,8 @@ async fn next_round(road: &Arc<Road>) -> Result<Shipped, Failure> {
     let begun = Instant::now();
     let mut copy = road.copy.lock().await;
     let bytes = copy::round(road, copy.as_mut().ok_or_else(ended)?, false).await?;
-    Ok(Shipped { bytes, took: begun.elapsed(), ended: Instant::now() })
+    let took = begun.elapsed();
+    Ok(Shipped { bytes, took, armed: took, ended: Instant::now() })
 }
 
 struct Ram {
@@ -106,7 +113,7 @@ async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample,
         let Copy { armed, .. } = copy.as_ref().ok_or_else(ended)?;
         armed.dirty_bytes().await?.into_iter().sum()
     };
-    let since_round = shipped.ended.elapsed() + shipped.took;
+    let since_round = shipped.ended.elapsed() + shipped.armed;
     let look = match ram.began {
         Some(_) => Some(stream::look(road).await?),
         None => None,

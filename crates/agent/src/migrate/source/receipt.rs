@@ -31,7 +31,7 @@ pub fn receipt(road: &Road, now: Cpu) -> Receipt {
         let elapsed_s = road.meter.total_ms() as f64 / 1e3;
         let before = facts.cpu_before;
         let qemu_s = (now.qemu_s - before.qemu_s - before.qemu_idle_rate * elapsed_s).max(0.0);
-        let counted = facts.counters.as_ref().map(|counters| counters.snapshot().disks).unwrap_or_default();
+        let counted = facts.counted().map(|counted| counted.disks).unwrap_or_default();
         let disks = facts.disks.iter().zip(counted).map(|(disk, counted)| DiskReceipt {
             name: disk.name.clone(),
             virtual_bytes: disk.virtual_bytes,

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ use whimbrel_core::{
 use whimbrel_qmp::Qmp;
 use whimbrel_transfer::{
     NbdPool, Stream,
-    counters::{SendCounters, TunnelCounters},
+    counters::{DiskSnapshot, SendCounters, SendSnapshot, TunnelCounters},
     link::ControlSender,
     send::Sender,
 };
@@ -61,6 +64,8 @@ pub struct Road {
     pub jobs: TaskTracker,
     /// Comes whenever the target's QEMU is up, in the middle of a round or after it.
     pub qemu_ready: watch::Sender<bool>,
+    /// The base images that the target lacked are on its disk; there were none, until it asks for some.
+    pub images_durable: AtomicBool,
     pub facts: Mutex<Facts>,
     pub ram: Arc<TunnelCounters>,
     /// The guest ran when the move began: an undo lets it run again.
@@ -100,6 +105,7 @@ pub struct Facts {
     pub mode: Option<CopyMode>,
     pub progress: Progress,
     pub counters: Option<Arc<SendCounters>>,
+    pub images: Option<CarriedImages>,
     pub disks: Vec<DiskFacts>,
     pub pace: Pace,
     pub dirty_bytes: u64,
@@ -130,6 +136,14 @@ pub struct DiskFacts {
     pub reused: Reused,
 }
 
+/// Base images that travel below the disks.
+#[derive(Clone, Debug)]
+pub struct CarriedImages {
+    /// The disk (index in `Facts::disks`) as part of which each image counts.
+    pub disks: Vec<usize>,
+    pub counters: Arc<SendCounters>,
+}
+
 /// What of a disk does not travel since the target has it.
 #[derive(Clone, Copy, Debug)]
 pub enum Reused {
@@ -139,6 +153,24 @@ pub enum Reused {
     Base { bytes: u64 },
     /// All that is allocated but what was sent: the retained copy.
     AllBut,
+}
+
+impl Facts {
+    /// What was counted so far, base images with the disks that lie on them. `None` before anything travels.
+    pub fn counted(&self) -> Option<SendSnapshot> {
+        let none =
+            || SendSnapshot { disks: vec![DiskSnapshot::default(); self.disks.len()], ..SendSnapshot::default() };
+        let Some(images) = &self.images else { return self.counters.as_ref().map(|counters| counters.snapshot()) };
+        let mut counted = self.counters.as_ref().map_or_else(none, |counters| counters.snapshot());
+        let carried = images.counters.snapshot();
+        for (disk, image) in images.disks.iter().zip(&carried.disks) {
+            counted.disks[*disk].add(image);
+        }
+        counted.wire_bytes += carried.wire_bytes;
+        counted.starved_us += carried.starved_us;
+        counted.blocked_us += carried.blocked_us;
+        Some(counted)
+    }
 }
 
 impl Road {

@@ -5,6 +5,7 @@
 //! every round was written, sums equal, flushed, daemon gone.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,16 +13,16 @@ use std::{
 
 use whimbrel_core::{
     copy_mode,
-    disk::DiskSpec,
+    disk::{DiskFormat, DiskSpec},
     failure::{Failure, FailureCode},
-    id::Epoch,
+    id::{Epoch, ImageDigest},
     instance::InstanceSpec,
     migration::target::Event,
 };
 use whimbrel_transfer::{
     NbdPool,
     extent::CONTEXT_ALLOCATION,
-    receive::{Receiver, TargetDisk},
+    receive::{Receiver, Sink, TargetDisk},
     totals::DiskTotals,
 };
 
@@ -36,21 +37,21 @@ use crate::{
     storage::{DaemonDisk, StorageDaemon},
 };
 
-const DATA_STREAMS_TIME_MAX: Duration = Duration::from_secs(30);
-const ROUND_WRITTEN_TIME_MAX: Duration = Duration::from_secs(110);
+pub const DATA_STREAMS_TIME_MAX: Duration = Duration::from_secs(30);
+pub const ROUND_WRITTEN_TIME_MAX: Duration = Duration::from_secs(110);
 /// The storage daemon's own end is not waited for in the downtime: its files are released before.
 const DAEMON_QUIT_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Makes the files for what is offered and says how each disk shall come.
-pub async fn accept(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
-    check(road, &offer)?;
+/// Makes the files for what is offered and says how each disk shall come. Its base images are here, some of them
+/// at the path in `arrived`.
+pub async fn accept(road: &Arc<Road>, offer: Offer, arrived: &BTreeMap<ImageDigest, PathBuf>) -> Result<(), Failure> {
     let streams = road.arrivals.data(offer.streams, DATA_STREAMS_TIME_MAX).await?;
     let retained = take_retained(road, &offer).await?;
     let mut accepted = Vec::new();
     let mut spec = road.ask.spec.clone();
     spec.disks.clear();
     for disk in &offer.disks {
-        let (answer, made) = make(road, disk, offer.source_epoch, retained.as_ref()).await?;
+        let (answer, made) = make(road, disk, offer.source_epoch, retained.as_ref(), arrived).await?;
         accepted.push(answer);
         spec.disks.push(made);
     }
@@ -65,7 +66,8 @@ pub async fn accept(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
     road.tell(FromTarget::Accept { disks: accepted }).await
 }
 
-fn check(road: &Road, offer: &Offer) -> Result<(), Failure> {
+/// Whether the source offers what the controller announced.
+pub fn check(road: &Road, offer: &Offer) -> Result<(), Failure> {
     let expected: Vec<_> =
         road.ask.spec.disks.iter().map(|disk| (&disk.name, disk.virtual_bytes, disk.format)).collect();
     let offered: Vec<_> =
@@ -81,19 +83,20 @@ fn check(road: &Road, offer: &Offer) -> Result<(), Failure> {
 }
 
 /// The retained copy, if it fits every disk: one that fits only some would be half overwritten, and no copy to put back.
-async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<Retained>, Failure> {
-    let instances = &road.context.instances;
-    let Some(found) = instances.retained(offer.instance).await else { return Ok(None) };
+pub async fn fitting_retained(road: &Road, offer: &Offer) -> Option<Retained> {
+    let found = road.context.instances.retained(offer.instance).await?;
     let fits = |disk: &OfferedDisk| {
         let kept = found.disk(&disk.spec.name);
         kept.is_some_and(|kept| kept.virtual_bytes == disk.spec.virtual_bytes && kept.format == disk.spec.format)
     };
-    if !offer.disks.iter().all(fits) {
-        return Ok(None);
-    }
+    offer.disks.iter().all(fits).then_some(found)
+}
+
+async fn take_retained(road: &Road, offer: &Offer) -> Result<Option<Retained>, Failure> {
+    let Some(found) = fitting_retained(road, offer).await else { return Ok(None) };
     road.with_known(|known| known.took_retained = true);
     super::persist_payload(road).await?;
-    instances.take_retained(&found, road.ask.migration).await.map(Some)
+    road.context.instances.take_retained(&found, road.ask.migration).await.map(Some)
 }
 
 async fn make(
@@ -101,17 +104,28 @@ async fn make(
     disk: &OfferedDisk,
     source_epoch: Epoch,
     retained: Option<&Retained>,
+    arrived: &BTreeMap<ImageDigest, PathBuf>,
 ) -> Result<(AcceptedDisk, DiskSpec), Failure> {
     let name = &disk.spec.name;
     let mode = copy_mode::choose(source_epoch, disk.changed_since, retained.map(|retained| retained.epoch));
     if let Some(kept) = retained.and_then(|retained| retained.disk(name)) {
         return Ok((AcceptedDisk { name: name.clone(), mode, base: None }, kept.clone()));
     }
-    let base = disk.spec.base.as_ref().filter(|base| road.context.images.has(&base.digest));
-    let made = DiskSpec { base: base.cloned(), ..disk.spec.clone() };
+    // A raw file lies on nothing, whatever it was made from.
+    let base = disk.spec.base.clone().filter(|_| disk.spec.format == DiskFormat::Qcow2);
+    let made = DiskSpec { base, ..disk.spec.clone() };
     let path = path_of(road, &made);
-    road.context.images.create_target_disk(&path, &made, made.base.is_some()).await?;
-    Ok((AcceptedDisk { name: name.clone(), mode, base: base.map(|base| base.digest.clone()) }, made))
+    let images = &road.context.images;
+    let base = made.base.as_ref().map(|base| base.digest.clone());
+    let backing = match &base {
+        Some(digest) => Some(match arrived.get(digest) {
+            Some(path) => path.clone(),
+            None => images.ensure(digest).await?,
+        }),
+        None => None,
+    };
+    images.create_arriving(&path, &made, backing.as_deref()).await?;
+    Ok((AcceptedDisk { name: name.clone(), mode, base }, made))
 }
 
 fn path_of(road: &Road, disk: &DiskSpec) -> PathBuf {
@@ -138,7 +152,7 @@ async fn serve(road: &Arc<Road>, spec: &InstanceSpec, streams: Vec<whimbrel_tran
             NbdPool::connect(&daemon.nbd_path(), disk.name.as_str(), DISK_CONNECTIONS, &[CONTEXT_ALLOCATION]).await;
         let pool = pool.map_err(of_nbd)?;
         pools.push(pool.clone());
-        targets.push(TargetDisk { name: disk.name.clone(), pool });
+        targets.push(TargetDisk { name: disk.name.clone(), sink: Sink::Export(pool) });
     }
     let receiver = Arc::new(Receiver::start(streams, targets));
     let mut work = road.work.lock().await;
@@ -169,6 +183,7 @@ pub async fn end_round(road: &Arc<Road>, round: u32, totals: &[DiskTotals], seal
         return road.tell(FromTarget::RoundDone { round }).await;
     }
     road.took("last_round_written", begun);
+    road.images_durable.cancelled().await;
     let flushing = Instant::now();
     receiver.flush_all().await.map_err(|error| error.failure())?;
     road.took("flush", flushing);

@@ -6,6 +6,7 @@
 
 mod activate;
 mod disks;
+mod images;
 mod incoming;
 pub mod road;
 #[cfg(test)]
@@ -112,6 +113,10 @@ impl Target {
                 let mut data = self.road.arrivals.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 data.insert(at, stream);
             }
+            StreamKind::Image(at) => {
+                let mut images = self.road.arrivals.images.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                images.insert(at, stream);
+            }
             StreamKind::Ram => {
                 let mut ram = self.road.arrivals.ram.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 *ram = Some(stream);
@@ -187,6 +192,8 @@ fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, eve
         events,
         control: Mutex::default(),
         arrivals: road::Arrivals::default(),
+        images_end: watch::Sender::new(None),
+        images_durable: tokio_util::sync::CancellationToken::new(),
         work: tokio::sync::Mutex::default(),
         cancel: tokio_util::sync::CancellationToken::new(),
         recovered: false,
@@ -271,7 +278,8 @@ async fn hear(road: &Arc<Road>, message: FromSource) {
                 let _ = road.events.send(event).await;
             }
         }
-        FromSource::Offer(offer) => work(road, |road| async move { disks::accept(&road, offer).await }),
+        FromSource::Offer(offer) => work(road, |road| async move { images::begin(&road, offer).await }),
+        FromSource::ImagesEnd { totals } => drop(road.images_end.send_replace(Some(totals))),
         FromSource::StartQemu => work(road, |road| async move { incoming::start(&road).await }),
         FromSource::RoundEnd { round, totals, seal } => {
             work(road, move |road| async move { disks::end_round(&road, round, &totals, seal).await });

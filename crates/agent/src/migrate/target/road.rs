@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,7 +22,7 @@ use whimbrel_core::{
         target::Event,
     },
 };
-use whimbrel_transfer::{NbdPool, Stream, link::ControlSender, receive::Receiver};
+use whimbrel_transfer::{NbdPool, Stream, link::ControlSender, receive::Receiver, totals::DiskTotals};
 
 use crate::{
     context::Context,
@@ -43,6 +43,10 @@ pub struct Road {
     pub events: mpsc::Sender<Event>,
     pub control: Mutex<Option<Control>>,
     pub arrivals: Arrivals,
+    /// What the source says that it sent of base images.
+    pub images_end: watch::Sender<Option<Vec<DiskTotals>>>,
+    /// The base images that came are on the disk.
+    pub images_durable: CancellationToken,
     pub work: tokio::sync::Mutex<Work>,
     /// The agent restarted: what it started before is found again, not remembered.
     pub recovered: bool,
@@ -73,6 +77,7 @@ impl Drop for Control {
 #[derive(Default)]
 pub struct Arrivals {
     pub data: Mutex<BTreeMap<u16, Stream>>,
+    pub images: Mutex<BTreeMap<u16, Stream>>,
     pub ram: Mutex<Option<Stream>>,
     pub came: Notify,
 }
@@ -149,9 +154,22 @@ impl Road {
 
 impl Arrivals {
     pub async fn data(&self, count: u16, deadline: Duration) -> Result<Vec<Stream>, Failure> {
+        self.all(&self.data, count, deadline).await
+    }
+
+    pub async fn images(&self, count: u16, deadline: Duration) -> Result<Vec<Stream>, Failure> {
+        self.all(&self.images, count, deadline).await
+    }
+
+    async fn all(
+        &self,
+        streams: &Mutex<BTreeMap<u16, Stream>>,
+        count: u16,
+        deadline: Duration,
+    ) -> Result<Vec<Stream>, Failure> {
         let all = || {
-            let mut data = self.data.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            (data.len() == usize::from(count)).then(|| std::mem::take(&mut *data).into_values().collect())
+            let mut came = streams.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (came.len() == usize::from(count)).then(|| std::mem::take(&mut *came).into_values().collect())
         };
         tokio::time::timeout(deadline, self.wait(all)).await.map_err(|_| {
             let detail = format!("{count} data streams of the source did not come within {} s", deadline.as_secs());

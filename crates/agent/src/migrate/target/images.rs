@@ -1,0 +1,103 @@
+//! Base images that this host lacks: the source brings them before the disks that lie on them.
+//!
+//! ```text
+//! Offer ─▶ all here ────────────────────────────────────────────────────────────▶ disks::accept
+//!       └▶ WantImages ─▶ chunks on streams of their own ─▶ ImagesEnd ─▶ named ─▶ disks::accept
+//!                                                                       └▶ durable ─▶ ImagesDurable
+//! ```
+//!
+//! Ground rules: a disk that lay on a base is made on it here; an image that is durable stays, whatever becomes of the move:
+//! the next guest on it, or the retry, finds it here.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use whimbrel_core::{
+    disk::{BaseImage, DiskFormat, DiskName},
+    failure::Failure,
+    id::ImageDigest,
+};
+use whimbrel_transfer::{
+    Stream,
+    receive::{Receiver, Sink, TargetDisk},
+};
+
+use super::{
+    disks::{self, DATA_STREAMS_TIME_MAX, ROUND_WRITTEN_TIME_MAX},
+    road::Road,
+};
+use crate::{
+    migrate::link::{FromTarget, Offer},
+    storage::Arrival,
+};
+
+/// While another migration brings an image, the source hears at least this often that it is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Answers the source's offer: with what disks are accepted as, or with the images that are missing first.
+pub async fn begin(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
+    disks::check(road, &offer)?;
+    let mut arrivals = Vec::new();
+    if disks::fitting_retained(road, &offer).await.is_none() {
+        for (base, name) in bases(&offer).into_values() {
+            if let Some(arrival) = arrive(road, &base).await? {
+                arrivals.push((name, arrival));
+            }
+        }
+    }
+    if arrivals.is_empty() {
+        road.images_durable.cancel();
+        return disks::accept(road, offer, &BTreeMap::new()).await;
+    }
+    road.step("receiving the base image");
+    let images = arrivals.iter().map(|(_, arrival)| arrival.digest().clone()).collect();
+    road.tell(FromTarget::WantImages { images }).await?;
+    let streams = road.arrivals.images(offer.streams, DATA_STREAMS_TIME_MAX).await?;
+    receive(road, streams, &arrivals).await?;
+    let mut here = BTreeMap::new();
+    for (_, arrival) in &arrivals {
+        arrival.name().await?;
+        here.insert(arrival.digest().clone(), arrival.path().to_owned());
+    }
+    super::work(road, |road| async move { settle(&road, arrivals).await });
+    disks::accept(road, offer, &here).await
+}
+
+/// Beside the rounds: no disk is sealed before the image below it is durable, and no guest stopped.
+async fn settle(road: &Road, arrivals: Vec<(DiskName, Arrival)>) -> Result<(), Failure> {
+    for (_, arrival) in arrivals {
+        arrival.settle().await?;
+    }
+    road.images_durable.cancel();
+    road.tell(FromTarget::ImagesDurable).await
+}
+
+async fn receive(road: &Road, streams: Vec<Stream>, arrivals: &[(DiskName, Arrival)]) -> Result<(), Failure> {
+    let sink =
+        |(name, arrival): &(DiskName, Arrival)| TargetDisk { name: name.clone(), sink: Sink::Image(arrival.sink()) };
+    let receiver = Receiver::start(streams, arrivals.iter().map(sink).collect());
+    let mut ended = road.images_end.subscribe();
+    let totals = tokio::select! {
+        biased;
+        error = receiver.failed() => return Err(error.failure()),
+        totals = ended.wait_for(Option::is_some) => totals.ok().and_then(|totals| totals.clone()).unwrap_or_default(),
+    };
+    receiver.await_round(0, &totals, ROUND_WRITTEN_TIME_MAX).await.map_err(|error| error.failure())
+}
+
+/// By digest: two moves that want the same images wait for them in the same order.
+fn bases(offer: &Offer) -> BTreeMap<ImageDigest, (BaseImage, DiskName)> {
+    let layered = offer.disks.iter().filter(|disk| disk.spec.format == DiskFormat::Qcow2);
+    let based = layered.filter_map(|disk| Some((disk.spec.base.clone()?, disk.spec.name.clone())));
+    based.map(|(base, name)| (base.digest.clone(), (base, name))).collect()
+}
+
+async fn arrive(road: &Road, base: &BaseImage) -> Result<Option<Arrival>, Failure> {
+    let arriving = road.context.images.arrive(&base.digest, base.file_bytes, road.ask.migration);
+    tokio::pin!(arriving);
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut arriving).await {
+            Ok(arrival) => return arrival,
+            Err(_) => road.tell(FromTarget::Waiting).await?,
+        }
+    }
+}
