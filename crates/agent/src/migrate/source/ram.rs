@@ -31,8 +31,8 @@ const DOWNTIME_MS_WANTED: u64 = 100;
 /// target's QEMU starts, and what it sends before that waits in the sockets between them.
 pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
     road.step("RAM, and the rounds of the disks beside it");
-    qemu_ready(road).await?;
     stream::start(road).await?;
+    qemu_ready(road).await?;
     let began = Instant::now();
     road.context.holds.at(Place::Ram).await;
     Ok(began)
