@@ -113,6 +113,9 @@ pub enum Effect {
 
 pub type Step = super::Step<Phase, Effect>;
 
+const LINK_LOST: &str = "the link to the target's agent was lost before COMMIT: the guest stays where it was";
+const LINK_LOST_HINT: &str = "check the migration network between the hosts and the target's agent, then move again";
+
 impl Effect {
     /// Work on the guest or towards the target that `Undo` must not meet: it is left off before anything is taken back.
     pub fn ends_before_undo(self) -> bool {
@@ -406,7 +409,7 @@ impl Phase {
         match self {
             Phase::Preparing => self.stay(Note::Waiting, vec![]),
             Phase::Copying | Phase::Switching(_) => {
-                self.abort(Failure::new(FailureCode::PeerLost, "the link to the target was lost before COMMIT"))
+                self.abort(Failure::new(FailureCode::PeerLost, LINK_LOST).hint(LINK_LOST_HINT))
             }
             Phase::Committed => self.stay(Note::Waiting, vec![Effect::SendCommit]),
             Phase::Idle
