@@ -15,6 +15,8 @@ use crate::cpu;
 
 pub const SAMPLES_MAX: usize = 31;
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Of less no usual rate is told.
+const USUAL_SECONDS_MIN: usize = 5;
 /// Window of the rate in reports.
 pub const REPORT_WINDOW: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,21 @@ impl Sampler {
         self.over(last, |from, to, took_s| (to.wr_bytes.saturating_sub(from.wr_bytes) as f64 / took_s) as u64)
     }
 
+    /// What the guest usually writes to all its disks, per second: the median of the seconds that are remembered, so that a
+    /// burst or a start just before does not count for the whole. `None` while too few are.
+    pub fn usual_write_bps(&self) -> Option<u64> {
+        let ring = self.ring();
+        let pairs = ring.iter().zip(ring.iter().skip(1));
+        let mut rates: Vec<u64> = pairs
+            .filter_map(|(from, to)| {
+                let took_s = (to.at - from.at).as_secs_f64();
+                (took_s > 0.0).then(|| (to.wr_bytes.saturating_sub(from.wr_bytes) as f64 / took_s) as u64)
+            })
+            .collect();
+        rates.sort_unstable();
+        (rates.len() >= USUAL_SECONDS_MIN).then(|| rates[rates.len() / 2])
+    }
+
     pub fn write_stats(&self) -> WriteStats {
         self.over(Duration::MAX, |from, to, _| WriteStats {
             operations: to.wr_operations.saturating_sub(from.wr_operations),
@@ -100,6 +117,7 @@ mod tests {
     fn rates_are_of_the_window_that_was_asked() {
         let sampler = Sampler::default();
         assert_eq!(sampler.write_bps_over(REPORT_WINDOW), 0);
+        assert_eq!(sampler.usual_write_bps(), None);
         let begun = Instant::now();
         for second in 0..100u64 {
             // 10 bytes a second, then from second 95 on 1000.
@@ -110,6 +128,7 @@ mod tests {
         assert_eq!(sampler.write_bps_over(REPORT_WINDOW), 1000);
         assert_eq!(sampler.write_bps_over(Duration::from_secs(1)), 1000);
         assert_eq!(sampler.write_bps_over(Duration::ZERO), 0);
+        assert_eq!(sampler.usual_write_bps(), Some(10), "a burst counts for the whole");
         assert_eq!(sampler.write_stats().operations, 60);
         assert!((sampler.cpu_rate_over(REPORT_WINDOW) - 0.25).abs() < 1e-9);
         assert!(sampler.ring().len() <= SAMPLES_MAX);

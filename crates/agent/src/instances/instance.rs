@@ -112,6 +112,11 @@ impl Instance {
         self.sampler().write_bps_over(last)
     }
 
+    /// What it usually writes; `None` while too little is known.
+    pub fn usual_write_bps(&self) -> Option<u64> {
+        self.sampler().usual_write_bps()
+    }
+
     /// Over the whole window that is remembered.
     pub fn write_stats(&self) -> WriteStats {
         self.sampler().write_stats()

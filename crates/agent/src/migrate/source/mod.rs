@@ -330,7 +330,7 @@ async fn leave(road: Arc<Road>) {
 
 fn note_before(road: &Road) {
     let cpu = receipt::cpu_now(road);
-    let write_bps = road.instance.write_bps_over(BEFORE);
+    let write_bps = road.instance.usual_write_bps();
     road.with_facts(|facts| {
         facts.cpu_before = cpu;
         facts.write_bps_before = write_bps;

@@ -12,6 +12,8 @@ use crate::cpu;
 
 /// Rates below this are noise: no ratio is made of them.
 const WRITE_BPS_MIN: u64 = 64 << 10;
+/// A guest writes in bursts: of less time no ratio is made either.
+const RATIO_OVER_S_MIN: f64 = 2.0;
 
 /// Where CPU time stands now; taken when the move begins and once more for the receipt.
 pub fn cpu_now(road: &Road) -> Cpu {
@@ -65,11 +67,12 @@ pub fn receipt(road: &Road, now: Cpu) -> Receipt {
     })
 }
 
-/// From round 0 to the stop, over the seconds before the move.
-fn write_ratio(road: &Road, before_bps: u64) -> Option<f64> {
+/// From the first byte to the stop, over what is usual for the guest.
+fn write_ratio(road: &Road, before_bps: Option<u64>) -> Option<f64> {
+    let before_bps = before_bps?;
     let stop = road.written_at_stop.load(Ordering::SeqCst);
     let bytes = stop.saturating_sub(road.written_at_start.load(Ordering::SeqCst));
     let took_s = road.meter.copied_for().as_secs_f64();
-    let known = before_bps >= WRITE_BPS_MIN && took_s > 0.0;
+    let known = before_bps >= WRITE_BPS_MIN && took_s >= RATIO_OVER_S_MIN;
     known.then(|| bytes as f64 / took_s / before_bps as f64)
 }

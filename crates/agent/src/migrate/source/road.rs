@@ -113,7 +113,7 @@ pub struct Facts {
     pub ram_left_bytes: u64,
     pub ram_sent_bytes: u64,
     pub ram_rounds: u64,
-    pub write_bps_before: u64,
+    pub write_bps_before: Option<u64>,
     /// Of the agent and of QEMU when the move began, in CPU seconds; QEMU's own rate before.
     pub cpu_before: Cpu,
 }
