@@ -23,7 +23,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 use whimbrel_api::agent::{MigrationReport, Role, SidePhase, Verification};
 use whimbrel_core::{
-    failure::Failure,
+    failure::{Failure, FailureCode},
     id::HostName,
     migration::{
         journal::{Role as JournalRole, TargetRecord},
@@ -107,6 +107,14 @@ impl Target {
 
     /// Takes a stream of the source.
     pub async fn attach(&self, kind: StreamKind, stream: Stream) -> Result<(), Failure> {
+        let carries_content = match kind {
+            StreamKind::Data(_) | StreamKind::Image(_) | StreamKind::Ram => true,
+            StreamKind::Control | StreamKind::Verify => false,
+        };
+        if carries_content && self.is_end() {
+            let detail = format!("migration {} is over: it takes no more data", self.road.ask.migration);
+            return Err(Failure::new(FailureCode::Conflict, detail));
+        }
         match kind {
             StreamKind::Control => self.attach_control(stream),
             StreamKind::Data(at) => {
@@ -390,10 +398,21 @@ impl Driver {
 
 async fn execute(road: &Arc<Road>, effect: Effect, phase: Phase) {
     match effect {
-        Effect::Prepare => match prepare(road).await {
-            Ok(()) => drop(road.events.send(Event::PrepareFinished).await),
-            Err(failure) => drop(road.events.send(Event::Failed { failure }).await),
-        },
+        Effect::Prepare => {
+            // A job, so that an undo waits until it is left off: else it could make a directory behind the undo's back.
+            let preparing = road.jobs.track_future(async {
+                tokio::select! {
+                    biased;
+                    () = road.cancel.cancelled() => None,
+                    prepared = prepare(road) => Some(prepared),
+                }
+            });
+            match preparing.await {
+                Some(Ok(())) => drop(road.events.send(Event::PrepareFinished).await),
+                Some(Err(failure)) => drop(road.events.send(Event::Failed { failure }).await),
+                None => {}
+            }
+        }
         Effect::SendPrepared => road.say(ToSource::Prepared).await,
         Effect::SendSealed => road.say(ToSource::Sealed).await,
         Effect::Activate => {
