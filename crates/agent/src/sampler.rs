@@ -15,8 +15,7 @@ use crate::cpu;
 
 pub const SAMPLES_MAX: usize = 31;
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// Of less no usual rate is told.
-const USUAL_SECONDS_MIN: usize = 5;
+const USUAL_OVER_MIN: Duration = Duration::from_secs(10);
 /// Window of the rate in reports.
 pub const REPORT_WINDOW: Duration = Duration::from_secs(5);
 
@@ -66,19 +65,13 @@ impl Sampler {
         self.over(last, |from, to, took_s| (to.wr_bytes.saturating_sub(from.wr_bytes) as f64 / took_s) as u64)
     }
 
-    /// What the guest usually writes to all its disks, per second: the median of the seconds that are remembered, so that a
-    /// burst or a start just before does not count for the whole. `None` while too few are.
+    /// What the guest usually writes to all its disks, per second. A guest's page cache writes in bursts some seconds apart:
+    /// of less than `USUAL_OVER_MIN` nothing is said.
     pub fn usual_write_bps(&self) -> Option<u64> {
-        let ring = self.ring();
-        let pairs = ring.iter().zip(ring.iter().skip(1));
-        let mut rates: Vec<u64> = pairs
-            .filter_map(|(from, to)| {
-                let took_s = (to.at - from.at).as_secs_f64();
-                (took_s > 0.0).then(|| (to.wr_bytes.saturating_sub(from.wr_bytes) as f64 / took_s) as u64)
-            })
-            .collect();
-        rates.sort_unstable();
-        (rates.len() >= USUAL_SECONDS_MIN).then(|| rates[rates.len() / 2])
+        self.over(Duration::MAX, |from, to, took_s| {
+            let bytes = to.wr_bytes.saturating_sub(from.wr_bytes);
+            (took_s >= USUAL_OVER_MIN.as_secs_f64()).then(|| (bytes as f64 / took_s) as u64)
+        })
     }
 
     pub fn write_stats(&self) -> WriteStats {
@@ -124,11 +117,12 @@ mod tests {
             let wr_bytes = if second < 95 { second * 10 } else { 940 + (second - 94) * 1000 };
             let at = begun + Duration::from_secs(second);
             sampler.push(Sample { at, wr_bytes, wr_operations: second * 2, cpu_seconds: second as f64 / 4.0 });
+            assert_eq!(sampler.usual_write_bps().is_some(), second >= 10, "after {second} s");
         }
         assert_eq!(sampler.write_bps_over(REPORT_WINDOW), 1000);
         assert_eq!(sampler.write_bps_over(Duration::from_secs(1)), 1000);
         assert_eq!(sampler.write_bps_over(Duration::ZERO), 0);
-        assert_eq!(sampler.usual_write_bps(), Some(10), "a burst counts for the whole");
+        assert_eq!(sampler.usual_write_bps(), Some((5940 - 690) / 30));
         assert_eq!(sampler.write_stats().operations, 60);
         assert!((sampler.cpu_rate_over(REPORT_WINDOW) - 0.25).abs() < 1e-9);
         assert!(sampler.ring().len() <= SAMPLES_MAX);

@@ -12,8 +12,8 @@ use crate::cpu;
 
 /// Rates below this are noise: no ratio is made of them.
 const WRITE_BPS_MIN: u64 = 64 << 10;
-/// A guest writes in bursts: of less time no ratio is made either.
-const RATIO_OVER_S_MIN: f64 = 2.0;
+/// A guest's page cache writes in bursts some seconds apart: of less time no ratio is made either.
+const RATIO_OVER_S_MIN: f64 = 5.0;
 
 /// Where CPU time stands now; taken when the move begins and once more for the receipt.
 pub fn cpu_now(road: &Road) -> Cpu {
