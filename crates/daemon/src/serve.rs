@@ -32,6 +32,8 @@ use crate::{
 /// After an accept that failed (out of file descriptors): time for connections to end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Images come in these; the least that HTTP/2 allows is 16 KiB.
+const H2_FRAME_BYTES_MAX: u32 = 256 << 10;
 const H2_PING_EVERY: Duration = Duration::from_secs(20);
 const H2_PING_TIME_MAX: Duration = Duration::from_secs(20);
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -196,6 +198,7 @@ impl Connection {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .max_frame_size(H2_FRAME_BYTES_MAX)
             .keep_alive_interval(H2_PING_EVERY)
             .keep_alive_timeout(H2_PING_TIME_MAX);
         builder

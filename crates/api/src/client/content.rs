@@ -11,7 +11,11 @@ use std::{
 
 use futures_util::TryStreamExt;
 use reqwest::{Method, header::CONTENT_LENGTH};
-use tokio::{fs, io::AsyncWriteExt, time::timeout};
+use tokio::{
+    fs,
+    io::{AsyncWriteExt, BufWriter},
+    time::timeout,
+};
 use tokio_util::io::ReaderStream;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
@@ -21,6 +25,8 @@ use whimbrel_core::{
 use super::transport::{CONTENT_STALL_MAX, Transport};
 
 const READ_BYTES: usize = 256 << 10;
+/// What comes in is in pieces of a frame; each write to a file is a call on another thread.
+const WRITE_BYTES: usize = 1 << 20;
 static NEXT_PART: AtomicU64 = AtomicU64::new(0);
 
 /// Sends the file at `file`, answers with the body of the server's answer.
@@ -95,7 +101,8 @@ async fn fetch(transport: &Transport, path: &str, digest: &ImageDigest, part: &P
     if !response.status().is_success() {
         return transport.body_of(response, &Method::GET, path).await.map(|_| 0);
     }
-    let mut file = fs::File::create_new(part).await.map_err(|error| unwritable(part, &error))?;
+    let file = fs::File::create_new(part).await.map_err(|error| unwritable(part, &error))?;
+    let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
     let mut hasher = blake3::Hasher::new();
     let mut bytes = 0;
     loop {
@@ -105,7 +112,8 @@ async fn fetch(transport: &Transport, path: &str, digest: &ImageDigest, part: &P
         bytes += chunk.len() as u64;
         file.write_all(&chunk).await.map_err(|error| unwritable(part, &error))?;
     }
-    file.sync_all().await.map_err(|error| unwritable(part, &error))?;
+    file.flush().await.map_err(|error| unwritable(part, &error))?;
+    file.get_ref().sync_all().await.map_err(|error| unwritable(part, &error))?;
     let found = hasher.finalize().to_hex();
     if found.as_str() != digest.as_str() {
         let detail = format!("{} sent for image {digest} content with digest {found}", transport.peer());

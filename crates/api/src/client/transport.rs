@@ -16,6 +16,7 @@ pub const CONTENT_STALL_MAX: Duration = Duration::from_secs(60);
 /// A page of `PAGE_MAX` servers with many disks each stays well below.
 pub const ANSWER_BYTES_MAX: usize = 32 << 20;
 const ERROR_TEXT_CHARS_MAX: usize = 300;
+const H2_FRAME_BYTES_MAX: u32 = 256 << 10;
 const H2_PING_EVERY: Duration = Duration::from_secs(10);
 const H2_PING_TIME_MAX: Duration = Duration::from_secs(10);
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -31,6 +32,7 @@ pub fn http_client(mut tls: rustls::ClientConfig) -> Result<reqwest::Client, Fai
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIME_MAX)
+        .http2_max_frame_size(H2_FRAME_BYTES_MAX)
         .http2_keep_alive_interval(H2_PING_EVERY)
         .http2_keep_alive_timeout(H2_PING_TIME_MAX)
         .pool_idle_timeout(IDLE_TIME_MAX)

@@ -16,7 +16,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::{fs, io::AsyncWriteExt, time::timeout};
+use tokio::{
+    fs,
+    io::{AsyncWriteExt, BufWriter},
+    time::timeout,
+};
 use uuid::Uuid;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
@@ -28,6 +32,8 @@ use super::format::{self, DiskContent, Kind, Unfit};
 
 const DIRECTORY: &str = "blobs";
 const INCOMING: &str = ".incoming-";
+/// What comes in is in pieces of a frame; each write to a file is a call on another thread.
+const WRITE_BYTES: usize = 1 << 20;
 const BODY_STALL_MAX: Duration = Duration::from_secs(60);
 /// 16 TiB: no file system of today takes a larger file.
 const CONTENT_BYTES_MAX: u64 = 16 << 40;
@@ -127,7 +133,8 @@ impl Vault {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
-        let mut file = fs::File::create_new(incoming).await.map_err(VaultError::file(incoming))?;
+        let file = fs::File::create_new(incoming).await.map_err(VaultError::file(incoming))?;
+        let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
         let mut hasher = blake3::Hasher::new();
         let mut bytes = 0;
         while let Some(chunk) = timeout(BODY_STALL_MAX, content.next()).await.map_err(|_| VaultError::Stalled)? {
@@ -139,7 +146,8 @@ impl Vault {
             hasher.update(&chunk);
             file.write_all(&chunk).await.map_err(VaultError::file(incoming))?;
         }
-        file.sync_all().await.map_err(VaultError::file(incoming))?;
+        file.flush().await.map_err(VaultError::file(incoming))?;
+        file.get_ref().sync_all().await.map_err(VaultError::file(incoming))?;
         let digest = digest_of(&hasher);
         let stored = inspect(incoming.to_owned(), digest.clone(), kind).await?;
         let (from, to) = (incoming.to_owned(), self.path(&digest));

@@ -21,7 +21,7 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Bulk data: a record is 16 KiB, and a call of the kernel for each would cost more than its copy.
 const DATA_READ_AHEAD_BYTES: usize = 128 << 10;
-const HTTP_READ_AHEAD_BYTES: usize = 8 << 10;
+const HTTP_READ_AHEAD_BYTES: usize = 32 << 10;
 
 pub type TlsStream = tokio_rustls::TlsStream<BufReader<TcpStream>>;
 
