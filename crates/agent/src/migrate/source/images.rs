@@ -31,7 +31,10 @@ pub async fn ship(road: &Arc<Road>, offer: &Offer, wanted: &[ImageDigest]) -> Re
     for (at, digest) in wanted.iter().enumerate() {
         let disk = below(offer, digest).ok_or_else(|| unasked(road, digest))?;
         let image = Arc::new(road.context.images.open(digest)?);
-        road.with_facts(|facts| facts.disks[disk].due_bytes += image.bytes());
+        road.with_facts(|facts| {
+            facts.disks[disk].due_bytes += image.bytes();
+            facts.disks[disk].allocated_bytes += image.bytes();
+        });
         parts.push(DiskRound::image(at as u16, image));
         names.push(offer.disks[disk].spec.name.clone());
         disks.push(disk);
