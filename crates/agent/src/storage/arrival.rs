@@ -39,6 +39,8 @@ pub struct Arrival {
     partial: PathBuf,
     path: PathBuf,
     sink: Arc<ImageSink>,
+    /// The link of its name is this arrival's.
+    named: bool,
     durable: bool,
     _alone: OwnedMutexGuard<()>,
 }
@@ -71,7 +73,7 @@ impl ImageStore {
         let file = file.map_err(io::Error::other).and_then(|made| made);
         let file = file.map_err(|error| no_room(&partial, bytes, &error))?;
         let sink = Arc::new(ImageSink::new(partial.clone(), file, bytes));
-        Ok(Some(Arrival { digest: digest.clone(), partial, path, sink, durable: false, _alone: alone }))
+        Ok(Some(Arrival { digest: digest.clone(), partial, path, sink, named: false, durable: false, _alone: alone }))
     }
 
     fn direct_flag(&self) -> i32 {
@@ -121,7 +123,7 @@ impl Arrival {
     }
 
     /// Gives the file its name, if it is the image.
-    pub async fn name(&self) -> Result<(), Failure> {
+    pub async fn name(&mut self) -> Result<(), Failure> {
         let found = self.sink.digest().await.map_err(|error| error.failure())?;
         let same = found.is_some_and(|found| blake3::Hash::from_bytes(found).to_hex().as_str() == self.digest.as_str());
         if !same {
@@ -130,7 +132,9 @@ impl Arrival {
                 .hint("compare the image's file on the source with its name (b3sum), then upload the image again"));
         }
         let linked = fs_err::os::unix::fs::symlink(&self.partial, &self.path);
-        linked.map_err(|error| fault::of_file("name", &self.path, &error))
+        linked.map_err(|error| fault::of_file("name", &self.path, &error))?;
+        self.named = true;
+        Ok(())
     }
 
     /// Returns when the image is durable and everybody's.
@@ -151,7 +155,8 @@ impl Drop for Arrival {
         if self.durable {
             return;
         }
-        for path in [&self.path, &self.partial] {
+        let link = Some(&self.path).filter(|_| self.named);
+        for path in link.into_iter().chain([&self.partial]) {
             if let Err(error) = fs_err::remove_file(path)
                 && error.kind() != io::ErrorKind::NotFound
             {

@@ -55,7 +55,7 @@ fn listed(trial: &Trial) -> Vec<PathBuf> {
 async fn an_image_is_nobody_elses_before_it_is_durable() {
     let (bytes, digest) = image();
     let (from, to) = (source(&digest, &bytes), Trial::new());
-    let arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
+    let mut arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
     carry(&from, &digest, &arrival).await;
     assert!(!arrival.path().exists(), "it has its name before it was compared");
     arrival.name().await.unwrap();
@@ -65,8 +65,11 @@ async fn an_image_is_nobody_elses_before_it_is_durable() {
     let second = MigrationId(Uuid::from_u128(8));
     let mut waiting = Box::pin(to.images.arrive(&digest, bytes.len() as u64, second));
     assert!(futures_util::poll!(&mut waiting).is_pending(), "two bring the same image");
+    let mut wanted = Box::pin(to.images.ensure(&digest));
+    assert!(futures_util::poll!(&mut wanted).is_pending(), "it is fetched although it comes");
     arrival.settle().await.unwrap();
     assert!(waiting.await.unwrap().is_none(), "it is brought once more");
+    assert_eq!(wanted.await.unwrap(), to.paths.image(&digest));
     assert!(to.images.has(&digest));
     assert_eq!(listed(&to), [to.paths.image(&digest)], "something else stays");
     assert_eq!(fs_err::read(to.paths.image(&digest)).unwrap(), bytes);
@@ -77,7 +80,7 @@ async fn what_is_not_the_image_gets_no_name_and_leaves_nothing() {
     let (mut bytes, digest) = image();
     bytes[2 << 20] ^= 1;
     let (from, to) = (source(&digest, &bytes), Trial::new());
-    let arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
+    let mut arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
     carry(&from, &digest, &arrival).await;
     let failure = arrival.name().await.unwrap_err();
     assert!(failure.code == FailureCode::Corrupt && failure.hint.is_some(), "{failure:?}");
@@ -86,11 +89,30 @@ async fn what_is_not_the_image_gets_no_name_and_leaves_nothing() {
     assert_eq!(listed(&to), <[PathBuf; 0]>::default());
 }
 
+/// A fetch that failed once let the next two past each other: one of them took the other's link away.
+#[tokio::test]
+async fn whoever_waited_for_a_fetch_that_failed_is_alone_after_it() {
+    let (bytes, digest) = image();
+    let to = Trial::new();
+    let room = bytes.len() as u64;
+    // Both wait for the place that the fetch, which finds no origin, gives up.
+    let first = to.images.flight(&digest).lock_owned().await;
+    let mut fetch = Box::pin(to.images.ensure(&digest));
+    let mut waiting = Box::pin(to.images.arrive(&digest, room, MIGRATION));
+    assert!(futures_util::poll!(&mut fetch).is_pending() && futures_util::poll!(&mut waiting).is_pending());
+    drop(first);
+    assert_eq!(fetch.await.unwrap_err().code, FailureCode::NotFound);
+    let arrival = waiting.await.unwrap().unwrap();
+    assert!(to.images.flight(&digest).try_lock().is_err(), "two may bring the same image");
+    drop(arrival);
+    assert!(to.images.arrive(&digest, room, MigrationId(Uuid::from_u128(8))).await.unwrap().is_some());
+}
+
 #[tokio::test]
 async fn a_restart_forgets_what_was_not_durable() {
     let (bytes, digest) = image();
     let (from, to) = (source(&digest, &bytes), Trial::new());
-    let arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
+    let mut arrival = to.images.arrive(&digest, bytes.len() as u64, MIGRATION).await.unwrap().unwrap();
     carry(&from, &digest, &arrival).await;
     arrival.name().await.unwrap();
     // As a killed agent leaves it.

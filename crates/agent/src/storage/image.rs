@@ -40,6 +40,7 @@ pub struct ImageStore {
     pub(super) paths: Paths,
     pub(super) hypervisor: Arc<Hypervisor>,
     origin: Origin,
+    /// One for each image that was ever wanted since the start: whoever waits and whoever comes later must meet at the same.
     flights: Mutex<HashMap<ImageDigest, Arc<AsyncMutex<()>>>>,
 }
 
@@ -78,7 +79,7 @@ impl ImageStore {
     pub async fn ensure(&self, digest: &ImageDigest) -> Result<PathBuf, Failure> {
         let path = self.paths.image(digest);
         let flight = self.flight(digest);
-        let landed = flight.lock().await;
+        let _alone = flight.lock().await;
         if self.has(digest) {
             return Ok(path);
         }
@@ -92,8 +93,6 @@ impl ImageStore {
                 format!("image {digest} is not on this host"),
             )),
         };
-        drop(landed);
-        self.flights().remove(digest);
         let bytes = fetched?;
         tracing::info!(image = %digest, bytes, "fetched");
         fs_err::set_permissions(&path, Permissions::from_mode(IMAGE_MODE))
