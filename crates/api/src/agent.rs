@@ -80,7 +80,7 @@ pub struct DiskFacts {
     pub virtual_bytes: u64,
     /// In the disk's own file.
     pub allocated_bytes: u64,
-    /// In the base image below it that a flat copy would carry as well.
+    /// In the base image below it, which travels as well where the target lacks it.
     pub base_allocated_bytes: u64,
     /// Dirty bytes of the bitmap since the last hand-over; `None` if there is no trusted bitmap.
     pub changed_bytes: Option<u64>,

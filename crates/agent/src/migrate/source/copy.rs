@@ -146,16 +146,13 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
     })
 }
 
-/// What the chosen modes mean for the bar and the receipt: a flat copy carries what the base image holds as well.
+/// What the chosen modes mean for the bar and the receipt.
 fn learn_modes(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
     let carried = facts.images.as_ref().map(|images| images.disks.clone()).unwrap_or_default();
     for (at, ((disk, offered), accepted)) in facts.disks.iter_mut().zip(&offer.disks).zip(accepted).enumerate() {
         let base_bytes = offered.spec.base.as_ref().map_or(0, |base| base.file_bytes);
         match (accepted.mode, &accepted.base) {
-            (CopyMode::Full, None) => {
-                disk.allocated_bytes += base_bytes;
-                disk.due_bytes += base_bytes;
-            }
+            (CopyMode::Full, None) => disk.reused = Reused::Counted,
             (CopyMode::Full, Some(_)) if carried.contains(&at) => disk.reused = Reused::Base { bytes: 0 },
             (CopyMode::Full, Some(_)) => disk.reused = Reused::Base { bytes: base_bytes },
             (CopyMode::Delta, _) => {

@@ -13,7 +13,7 @@ use std::{
 
 use whimbrel_core::{
     copy_mode,
-    disk::{DiskFormat, DiskSpec},
+    disk::DiskSpec,
     failure::{Failure, FailureCode},
     id::{Epoch, ImageDigest},
     instance::InstanceSpec,
@@ -111,9 +111,7 @@ async fn make(
     if let Some(kept) = retained.and_then(|retained| retained.disk(name)) {
         return Ok((AcceptedDisk { name: name.clone(), mode, base: None }, kept.clone()));
     }
-    // A raw file lies on nothing, whatever it was made from.
-    let base = disk.spec.base.clone().filter(|_| disk.spec.format == DiskFormat::Qcow2);
-    let made = DiskSpec { base, ..disk.spec.clone() };
+    let made = DiskSpec { base: copy_mode::base(&disk.spec).cloned(), ..disk.spec.clone() };
     let path = path_of(road, &made);
     let images = &road.context.images;
     let base = made.base.as_ref().map(|base| base.digest.clone());

@@ -12,9 +12,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use whimbrel_core::{
-    disk::{BaseImage, DiskFormat, DiskName},
+    copy_mode,
+    disk::{BaseImage, DiskName},
     failure::Failure,
-    id::ImageDigest,
 };
 use whimbrel_transfer::{
     Stream,
@@ -38,7 +38,7 @@ pub async fn begin(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
     disks::check(road, &offer)?;
     let mut arrivals = Vec::new();
     if disks::fitting_retained(road, &offer).await.is_none() {
-        for (base, name) in bases(&offer).into_values() {
+        for (base, name) in copy_mode::bases(offer.disks.iter().map(|disk| &disk.spec)).into_values() {
             if let Some(arrival) = arrive(road, &base).await? {
                 arrivals.push((name, arrival));
             }
@@ -54,7 +54,7 @@ pub async fn begin(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
     let streams = road.arrivals.images(offer.streams, DATA_STREAMS_TIME_MAX).await?;
     receive(road, streams, &arrivals).await?;
     let mut here = BTreeMap::new();
-    for (_, arrival) in &arrivals {
+    for (_, arrival) in &mut arrivals {
         arrival.name().await?;
         here.insert(arrival.digest().clone(), arrival.path().to_owned());
     }
@@ -82,13 +82,6 @@ async fn receive(road: &Road, streams: Vec<Stream>, arrivals: &[(DiskName, Arriv
         totals = ended.wait_for(Option::is_some) => totals.ok().and_then(|totals| totals.clone()).unwrap_or_default(),
     };
     receiver.await_round(0, &totals, ROUND_WRITTEN_TIME_MAX).await.map_err(|error| error.failure())
-}
-
-/// By digest: two moves that want the same images wait for them in the same order.
-fn bases(offer: &Offer) -> BTreeMap<ImageDigest, (BaseImage, DiskName)> {
-    let layered = offer.disks.iter().filter(|disk| disk.spec.format == DiskFormat::Qcow2);
-    let based = layered.filter_map(|disk| Some((disk.spec.base.clone()?, disk.spec.name.clone())));
-    based.map(|(base, name)| (base.digest.clone(), (base, name))).collect()
 }
 
 async fn arrive(road: &Road, base: &BaseImage) -> Result<Option<Arrival>, Failure> {
