@@ -24,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub enum Place {
     /// Target: its directory is there, the source was not asked yet.
     MakingRoom,
+    /// Source: all chunks of the base image are on their way, nobody has said that they were all.
+    Image,
     /// Source: all chunks of round 0 are on their way, nobody has said that they were all.
     RoundZero,
     /// Target: QEMU runs, and only its record knows.
@@ -34,17 +36,21 @@ pub enum Place {
     LastRound,
     /// Source: QEMU has given everything away, COMMIT is not decided.
     StateSent,
+    /// Target: OWN is on disk, the guest was not let run.
+    Owned,
 }
 
 impl Place {
     pub fn as_str(self) -> &'static str {
         match self {
             Place::MakingRoom => "making-room",
+            Place::Image => "image",
             Place::RoundZero => "round-0",
             Place::QemuStarts => "qemu-starts",
             Place::Ram => "ram",
             Place::LastRound => "last-round",
             Place::StateSent => "state-sent",
+            Place::Owned => "owned",
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
 pub const QEMU_VARIABLES: [&str; 2] = ["WHIMBREL_QEMU_72", "WHIMBREL_QEMU_100"];
 /// For whatever a test waits for.
 pub const TIME_MAX: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
 
 /// A host of its own in a temporary directory.
 pub struct Trial {
@@ -94,4 +95,14 @@ pub fn small_spec() -> InstanceSpec {
 
 pub fn blank_disk(name: &str, format: DiskFormat) -> DiskSpec {
     DiskSpec { name: name.parse().unwrap(), format, virtual_bytes: 16 << 20, base: None }
+}
+
+/// Asks until it is so.
+pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !so().await {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(TIME_MAX, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }

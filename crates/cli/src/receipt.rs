@@ -1,6 +1,10 @@
 //! The receipt of a move, for people.
 
-use whimbrel_api::{agent::Verification, disk::CopyMode, receipt::Receipt};
+use whimbrel_api::{
+    agent::Verification,
+    disk::CopyMode,
+    receipt::{CpuSeconds, Receipt},
+};
 
 use crate::table;
 
@@ -29,11 +33,16 @@ pub fn print(receipt: &Receipt, verification: Verification, names: (&str, &str))
         ("mode", mode(receipt.mode).to_owned()),
         ("RAM", format!("{} in {} passes", table::bytes(receipt.ram.sent_bytes), receipt.ram.rounds)),
         ("on the wire", table::bytes(receipt.wire_bytes)),
-        ("CPU", format!("{:.1} s source, {:.1} s target", receipt.cpu_seconds.source, receipt.cpu_seconds.target)),
+        ("CPU", cpu(receipt.cpu_seconds)),
         ("guest's write rate during / before", ratio),
         ("verification", verification_words(verification).to_owned()),
         ("migration", receipt.migration_id.to_string()),
     ]);
+}
+
+fn cpu(seconds: CpuSeconds) -> String {
+    let target = seconds.target.map_or("?".to_owned(), |target| format!("{target:.1}"));
+    format!("{:.1} s source, {target} s target", seconds.source)
 }
 
 fn mode(mode: CopyMode) -> &'static str {

@@ -20,13 +20,14 @@ pub struct Receipt {
     pub mode: CopyMode,
     /// From the source agent's acceptance to RUNNING on the target.
     pub total_ms: u64,
-    /// From the guest's stop on the source to its cont on the target.
+    /// From the guest's stop on the source to its cont on the target; where the target's agent restarted in between, to when
+    /// the source heard of it.
     pub downtime_ms: f64,
     /// Wall time of each phase of the road, in order of `road::PHASES`.
     pub phases_ms: BTreeMap<String, f64>,
     pub disks: Vec<DiskReceipt>,
     pub ram: RamReceipt,
-    /// Received by the target's migration interface during the move, all headers included.
+    /// Sent by the source's migration interface during the move, all headers included.
     pub wire_bytes: u64,
     pub cpu_seconds: CpuSeconds,
     /// The guest's disk write rate during the copy over its rate before; `None` if it wrote nothing before.
@@ -60,5 +61,6 @@ pub struct RamReceipt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CpuSeconds {
     pub source: f64,
-    pub target: f64,
+    /// `None` where the target's agent restarted in the middle.
+    pub target: Option<f64>,
 }

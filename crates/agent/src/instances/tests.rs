@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     owner::OwnerState,
     process::ProcessId,
-    trial::{QEMU_VARIABLES, TIME_MAX, Trial, small_spec},
+    trial::{QEMU_VARIABLES, Trial, small_spec, until},
 };
 
 async fn load(trial: &Trial) -> Arc<Instances> {
@@ -38,16 +38,6 @@ fn one_life<T>(life: impl Future<Output = T>) -> T {
     let outcome = tokio::task::block_in_place(|| runtime.block_on(life));
     runtime.shutdown_background();
     outcome
-}
-
-/// Asks until it is so.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !so().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(TIME_MAX, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]

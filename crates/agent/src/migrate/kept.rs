@@ -7,20 +7,24 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
+use super::again::Again;
+
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// What a move says of itself while a step waits for its record.
+pub const WAITS_FOR_JOURNAL: &str = "waits for the journal, which cannot be written";
 
 /// Events whose step was not taken.
 #[derive(Debug)]
 pub struct Kept<E> {
     events: VecDeque<E>,
-    pause: Duration,
+    again: Again,
     due: Instant,
 }
 
 impl<E> Default for Kept<E> {
     fn default() -> Self {
-        Kept { events: VecDeque::new(), pause: RETRY_FIRST, due: Instant::now() }
+        Kept { events: VecDeque::new(), again: Again::new(RETRY_FIRST, RETRY_MAX), due: Instant::now() }
     }
 }
 
@@ -31,14 +35,13 @@ impl<E: Clone + PartialEq> Kept<E> {
         }
         let now = Instant::now();
         if self.due <= now {
-            self.due = now + self.pause;
-            self.pause = (self.pause * 2).min(RETRY_MAX);
+            self.due = now + self.again.pause();
         }
     }
 
     /// The journal takes writes again.
     pub fn hurry(&mut self) {
-        self.pause = RETRY_FIRST;
+        self.again.done();
         self.due = Instant::now();
     }
 
@@ -75,6 +78,25 @@ impl<R: PartialEq> Held<R> {
         if !self.records.contains(&record) {
             self.records.push(record);
         }
+    }
+
+    /// After a write of `record` failed: whether the step may be taken all the same, since a restart from whatever is on disk
+    /// would take it too (`leads`). `on_disk` reads the file: a write that failed may have left its record, then only the file
+    /// can tell.
+    pub async fn goes_on_without(
+        &mut self,
+        record: R,
+        leads: impl Fn(&R) -> bool,
+        on_disk: impl Future<Output = Option<R>>,
+    ) -> bool {
+        if !self.surely(&leads)
+            && let Some(found) = on_disk.await
+        {
+            self.is(found);
+        }
+        let goes_on = self.surely(leads);
+        self.may_be(record);
+        goes_on
     }
 
     /// Whatever it is, it is so of it; never where there may be nothing.

@@ -116,8 +116,6 @@ pub struct TargetReceipt {
     pub commit_to_running_ms: f64,
     pub phases_ms: BTreeMap<String, f64>,
     pub cpu_seconds: f64,
-    /// Received by the migration interface since the migration was prepared.
-    pub wire_bytes: u64,
 }
 
 /// Both directions of the control stream.

@@ -3,7 +3,8 @@
 //! Ground rules: monotonic clock only; the downtime is the source's share (stop to COMMIT sent) plus the target's (COMMIT
 //! received to running) plus half a round trip between them, so that no two clocks are compared. The round trip is the
 //! shortest hello that the target answered, over all streams of the move: it holds the target's few steps to its answer, but
-//! nothing of what queues on a busy link when COMMIT travels.
+//! nothing of what queues on a busy link when COMMIT travels. Where the target's share is not known, since its agent
+//! restarted, the downtime lasts until the source hears that the guest runs: too long rather than too short.
 
 use std::{
     collections::BTreeMap,
@@ -84,9 +85,16 @@ impl Meter {
     pub fn downtime_ms(&self) -> f64 {
         let inner = self.lock();
         let Some(stopped) = inner.stopped else { return 0.0 };
+        let Some(target) = &inner.target else {
+            return ms(inner.running.unwrap_or_else(Instant::now) - stopped);
+        };
         let until_commit = inner.committed.unwrap_or_else(Instant::now) - stopped;
-        let on_target = inner.target.as_ref().map_or(0.0, |target| target.commit_to_running_ms);
-        ms(until_commit) + ms(inner.round_trip.unwrap_or_default()) / 2.0 + on_target
+        ms(until_commit) + ms(inner.round_trip.unwrap_or_default()) / 2.0 + target.commit_to_running_ms
+    }
+
+    /// The move was measured from its beginning: this agent did not restart in the middle.
+    pub fn is_whole(&self) -> bool {
+        self.lock().marks.first().is_some_and(|(phase, _)| *phase == PHASES[0])
     }
 
     /// How long the guest is stopped so far, if it is.
@@ -139,11 +147,35 @@ mod tests {
         assert_eq!(meter.downtime_ms(), 0.0, "it did not stop");
         meter.guest_stops(Instant::now());
         meter.commit_sent();
+        meter.target_says(TargetReceipt::default());
         let before = meter.downtime_ms();
         for took_ms in [90, 40, 70] {
             meter.round_trip(Duration::from_millis(took_ms));
         }
         meter.target_says(TargetReceipt { commit_to_running_ms: 5.0, ..TargetReceipt::default() });
         assert!((meter.downtime_ms() - before - 25.0).abs() < 0.01, "{} after {before}", meter.downtime_ms());
+    }
+
+    /// The agent of the target restarted with the guest in its hands: 73 ms were told where a second had passed.
+    #[test]
+    fn the_downtime_of_a_silent_target_lasts_until_its_guest_is_heard_of() {
+        let meter = Meter::start();
+        let stopped = Instant::now();
+        meter.guest_stops(stopped);
+        meter.lock().committed = Some(stopped + Duration::from_millis(73));
+        meter.lock().running = Some(stopped + Duration::from_secs(1));
+        assert_eq!(meter.downtime_ms(), 1000.0);
+    }
+
+    #[test]
+    fn only_what_was_measured_from_its_beginning_is_whole() {
+        let meter = Meter::start();
+        assert!(!meter.is_whole());
+        meter.begin("prepare");
+        meter.begin("hand_over");
+        assert!(meter.is_whole());
+        let after_restart = Meter::start();
+        after_restart.begin("hand_over");
+        assert!(!after_restart.is_whole());
     }
 }

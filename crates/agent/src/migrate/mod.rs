@@ -8,6 +8,7 @@
 //! Ground rules: every ask is idempotent and answered with what *is*; a migration that is not known here answers with a
 //! tombstone where the ask ends it, and with 404 where it only asks; after a restart the journals say what goes on.
 
+mod again;
 pub mod comparisons;
 pub mod journal;
 mod kept;

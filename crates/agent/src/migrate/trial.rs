@@ -1,6 +1,6 @@
 //! An agent of its own for tests of migrations: real disks and QEMUs, certificates of its own CA, and nobody at the other end.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use uuid::Uuid;
 use whimbrel_api::{
@@ -23,14 +23,13 @@ use crate::{
     context::Context,
     hold::Holds,
     instances::{Instance, Instances},
-    trial::{TIME_MAX, Trial, blank_disk, small_spec},
+    trial::{Trial, blank_disk, small_spec},
 };
 
 pub const HERE: &str = "h1";
 pub const THERE: &str = "h2";
 pub const MIGRATION: MigrationId = MigrationId(Uuid::from_u128(7));
 const CREDENTIAL: &str = "secret";
-const POLL: Duration = Duration::from_millis(5);
 
 pub struct Ground {
     pub trial: Trial,
@@ -115,14 +114,4 @@ pub fn send_ask(instance: &Instance) -> SendAsk {
 pub fn receive_ask() -> ReceiveAsk {
     let (source, credential) = (HERE.parse().unwrap(), CREDENTIAL.to_owned());
     ReceiveAsk { migration: MIGRATION, spec: spec(), epoch: Epoch(2), source, credential }
-}
-
-/// Asks until it is so.
-pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let waited = async {
-        while !so().await {
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    tokio::time::timeout(TIME_MAX, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }

@@ -20,6 +20,8 @@ pub enum Place {
     /// Target
     MakingRoom,
     /// Source
+    Image,
+    /// Source
     RoundZero,
     /// Target
     QemuStarts,
@@ -29,17 +31,21 @@ pub enum Place {
     LastRound,
     /// Source, and the guest is stopped
     StateSent,
+    /// Target, which has the guest and has not let it run
+    Owned,
 }
 
 impl Place {
     fn file(self) -> &'static str {
         match self {
             Place::MakingRoom => "making-room",
+            Place::Image => "image",
             Place::RoundZero => "round-0",
             Place::QemuStarts => "qemu-starts",
             Place::Ram => "ram",
             Place::LastRound => "last-round",
             Place::StateSent => "state-sent",
+            Place::Owned => "owned",
         }
     }
 }

@@ -4,7 +4,10 @@
 //! side is the one that must hear of the fault, it is held until the move has ended; where only its next step can show
 //! what broke, it is let go after the fault. Every move after a fault is a retry of the one that it ended.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use whimbrel_lab::{
@@ -42,12 +45,16 @@ enum Fault {
 }
 
 use Fault::{Cancel, LinkCut, StorageDaemon, TargetAgent, TargetAgentForLong, TargetQemu};
-use Place::{LastRound, MakingRoom, QemuStarts, Ram, RoundZero, StateSent};
+use Place::{Image, LastRound, MakingRoom, Owned, QemuStarts, Ram, RoundZero, StateSent};
 
-/// Nothing of the guest is on the other host yet.
-const AT_FIRST: [(Place, Fault); 5] = [
+/// Nothing of the guest is on the other host yet, and before round 0 not its base image either.
+const AT_FIRST: [(Place, Fault); 9] = [
     (MakingRoom, Cancel),
     (MakingRoom, TargetAgent),
+    (Image, Cancel),
+    (Image, TargetAgent),
+    (Image, TargetAgentForLong),
+    (Image, LinkCut),
     (RoundZero, Cancel),
     (RoundZero, StorageDaemon),
     (RoundZero, TargetAgent),
@@ -96,7 +103,7 @@ async fn whatever_breaks_before_commit_the_guest_goes_on_at_the_source() {
         check(&mut lab, place, fault).await;
     }
     lab.shape(LinkRate::UNSHAPED).unwrap();
-    let receipt = lab.cli(&["move", GUEST, "h2", "--json"]).await.unwrap().expect_json().unwrap();
+    let receipt = owned_by_an_agent_that_dies(&mut lab).await;
     assert_eq!(receipt["mode"], "delta", "an aborted move loses nothing of the bitmap: {receipt}");
     guest_runs_at(&lab, GUEST, "h2").await;
     let verdict = lab.peer_of(GUEST).await.unwrap().verify(VERIFY_TIME_MAX, true).await.unwrap();
@@ -104,15 +111,43 @@ async fn whatever_breaks_before_commit_the_guest_goes_on_at_the_source() {
     lab.down().unwrap();
 }
 
+/// After COMMIT there is no way back: an agent that dies with the guest in its hands lets it run when it is back. The receipt
+/// of that move.
+async fn owned_by_an_agent_that_dies(lab: &mut Lab) -> Value {
+    let hold = lab.hold("h2", Owned).unwrap();
+    let id = lab.cli(&["move", GUEST, "h2", "--detach", "--json"]).await.unwrap().expect_json().unwrap();
+    let id = id["id"].as_str().unwrap().to_owned();
+    hold.reached(PLACE_TIME_MAX).await.unwrap();
+    let stopped = Instant::now();
+    lab.kill_agent("h2").unwrap();
+    // Too late, whatever the command says of it.
+    let _ = lab.cli(&["migration", "cancel", &id]).await.unwrap();
+    assert!(show(lab, &id).await["finished_us"].is_null(), "it ended although nobody runs the guest");
+    drop(hold);
+    let stopped_ms = stopped.elapsed().as_millis();
+    lab.start_agent("h2").await.unwrap();
+    let verified = async || Ok(Some(show(lab, &id).await).filter(|migration| migration["status"] == "completed"));
+    let ended = wait::until_async("the moved disks to be verified", END_TIME_MAX, verified).await.unwrap();
+    assert_eq!((&ended["verification"], &ended["guest_at"]), (&"equal".into(), &"h2".into()), "{ended}");
+    let receipt = ended["receipt"].clone();
+    assert!(receipt["downtime_ms"].as_f64().unwrap() >= stopped_ms as f64, "the downtime is told too short: {receipt}");
+    assert!(receipt["wire_bytes"].as_u64() > receipt["ram"]["sent_bytes"].as_u64(), "{receipt}");
+    assert!(receipt["cpu_seconds"]["target"].is_null(), "what died with the agent is invented: {receipt}");
+    goes_on(lab).await;
+    receipt
+}
+
 /// The host whose agent is held, and what the migration says of itself there; at the first place nobody has spoken yet.
 fn of(place: Place) -> (&'static str, &'static str) {
     match place {
         MakingRoom => ("h2", ""),
+        Image => ("h1", "base image"),
         RoundZero => ("h1", "round 0"),
         // Beside round 0 or after it.
         QemuStarts => ("h2", "round"),
         Ram => ("h1", "RAM"),
         LastRound | StateSent => ("h1", "switching over"),
+        Owned => unreachable!("COMMIT is the end of what is tried here"),
     }
 }
 
@@ -225,7 +260,7 @@ async fn goes_on(lab: &Lab) {
     wait::until_async("more of the guest", CLEAN_TIME_MAX, more).await.unwrap();
 }
 
-/// Everything on the target host that a move could have left: files, sockets, processes, taps.
+/// Everything on the target host that a move could have left: files, sockets, processes, taps, and what is no whole image.
 fn left_on_target(lab: &Lab) -> Vec<String> {
     let host = lab.site().host("h2").unwrap();
     let state = host.dir.join("state");
@@ -235,6 +270,9 @@ fn left_on_target(lab: &Lab) -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten();
         left.extend(entries.map(|entry| entry.unwrap().path().display().to_string()));
     }
+    let images = std::fs::read_dir(state.join("images")).unwrap().map(Result::unwrap);
+    let whole = |entry: &std::fs::DirEntry| entry.file_type().unwrap().is_file() && entry.path().extension().is_none();
+    left.extend(images.filter(|entry| !whole(entry)).map(|entry| entry.path().display().to_string()));
     for kind in [QemuKind::System, QemuKind::StorageDaemon] {
         left.extend(lab.qemus("h2", kind).unwrap().iter().map(|_| format!("{kind:?}")));
     }

@@ -237,7 +237,7 @@ fn receipt(of: &NewMigration) -> Receipt {
         disks: vec![],
         ram: RamReceipt::default(),
         wire_bytes: u64::from(u32::MAX) * 4,
-        cpu_seconds: CpuSeconds { source: 1.25, target: 0.5 },
+        cpu_seconds: CpuSeconds { source: 1.25, target: Some(0.5) },
         guest_write_ratio: None,
     }
 }

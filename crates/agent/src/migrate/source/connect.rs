@@ -3,11 +3,7 @@
 //! Ground rules: every stream is mTLS with the target's own certificate and shows the migration's credential; the reader
 //! turns the target's words into events of the machine and keeps the rest for the copy.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use futures_util::future::try_join_all;
 use tokio::sync::mpsc;
@@ -111,7 +107,7 @@ async fn deliver(road: &Road, replies: &mpsc::Sender<FromTarget>, message: FromT
             Ok(())
         }
         FromTarget::ImagesDurable => {
-            road.images_durable.store(true, Ordering::SeqCst);
+            road.images_durable.send_replace(true);
             Ok(())
         }
         reply @ (FromTarget::WantImages { .. }

@@ -3,10 +3,11 @@
 //! Ground rules: nothing is asked of QEMU, an image never changes; the link is shared with nothing of this move, so the
 //! streams are as many as for the disks; the move's bandwidth limit holds here too.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use whimbrel_core::{
+    copy_mode,
     failure::{Failure, FailureCode},
     id::ImageDigest,
 };
@@ -20,11 +21,17 @@ use super::{
     connect,
     road::{CarriedImages, Road},
 };
-use crate::migrate::link::{FromSource, Offer};
+use crate::{
+    hold::Place,
+    migrate::link::{FromSource, Offer},
+};
+
+/// All chunks were written when the target said that it has the image: what is left is a cache of its disk.
+const DURABLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Ships `wanted` and says so to the target. The streams stay open until the sender is dropped.
 pub async fn ship(road: &Arc<Road>, offer: &Offer, wanted: &[ImageDigest]) -> Result<Sender, Failure> {
-    road.images_durable.store(false, Ordering::SeqCst);
+    road.images_durable.send_replace(false);
     road.meter.begin("image");
     road.step("the base image");
     let (mut parts, mut names, mut disks) = (Vec::new(), Vec::new(), Vec::new());
@@ -46,13 +53,27 @@ pub async fn ship(road: &Arc<Road>, offer: &Offer, wanted: &[ImageDigest]) -> Re
     sender.set_rate(road.ask.options.bandwidth_bps_max);
     road.with_facts(|facts| facts.images = Some(CarriedImages { disks, counters: sender.counters() }));
     let totals = sender.round(0, parts).await.map_err(|error| error.failure())?;
+    road.context.holds.at(Place::Image).await;
     road.tell(FromSource::ImagesEnd { totals }).await?;
     Ok(sender)
 }
 
+/// Waits until what was shipped is on the target's disk.
+pub async fn durable(road: &Road) -> Result<(), Failure> {
+    let mut durable = road.images_durable.subscribe();
+    match tokio::time::timeout(DURABLE_TIME_MAX, durable.wait_for(|durable| *durable)).await {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let (target, waited_s) = (&road.ask.target, DURABLE_TIME_MAX.as_secs());
+            let detail = format!("host {target} did not get the base image on its disk within {waited_s} s");
+            Err(Failure::new(FailureCode::DeadlinePassed, detail).hint("look at that host's disk, then move again"))
+        }
+    }
+}
+
 /// The first disk that lies on the image.
 fn below(offer: &Offer, digest: &ImageDigest) -> Option<usize> {
-    offer.disks.iter().position(|disk| disk.spec.base.as_ref().is_some_and(|base| base.digest == *digest))
+    offer.disks.iter().position(|disk| copy_mode::base(&disk.spec).is_some_and(|base| base.digest == *digest))
 }
 
 fn unasked(road: &Road, digest: &ImageDigest) -> Failure {

@@ -48,11 +48,11 @@ use whimbrel_core::{
     receipt::Receipt,
 };
 
-use self::road::{Cpu, Facts, Road};
+use self::road::{Facts, Road};
 use super::{
     comparisons::Comparison,
     journal::{Journal, SourceEntry, SourcePayload},
-    kept::{Held, Kept},
+    kept::{Held, Kept, WAITS_FOR_JOURNAL},
     meter::Meter,
 };
 use crate::{context::Context, instances::Instance};
@@ -156,7 +156,7 @@ fn new_road(
         context,
         ask: payload.ask.clone(),
         running_before: payload.running_before,
-        images_durable: true.into(),
+        images_durable: watch::Sender::new(true),
         instance,
         events,
         meter: Meter::start(),
@@ -275,16 +275,16 @@ impl Driver {
             self.kept.hurry();
             return true;
         };
-        if !self.held.surely(|held| held.leads_to(next)) {
-            // A write that failed may have left its record: then only the file can tell.
-            if let Ok(entry) = self.journal.source(self.road.ask.migration).await
-                && let JournalRole::Source(found) = entry.role
-            {
-                self.held.is(found);
+        let on_disk = async {
+            match self.journal.source(self.road.ask.migration).await.ok()?.role {
+                JournalRole::Source(found) => Some(found),
+                JournalRole::Target(_) | JournalRole::Coordinator(_) => None,
             }
+        };
+        let goes_on = self.held.goes_on_without(record, |held| held.leads_to(next), on_disk).await;
+        if !goes_on {
+            self.road.step(format!("{WAITS_FOR_JOURNAL}: {failure}"));
         }
-        let goes_on = self.held.surely(|held| held.leads_to(next));
-        self.held.may_be(record);
         tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
         goes_on
     }
@@ -329,10 +329,10 @@ async fn leave(road: Arc<Road>) {
 }
 
 fn note_before(road: &Road) {
-    let cpu = receipt::cpu_now(road);
+    let spent = receipt::spent_now(road);
     let write_bps = road.instance.usual_write_bps();
     road.with_facts(|facts| {
-        facts.cpu_before = cpu;
+        facts.spent_before = spent;
         facts.write_bps_before = write_bps;
         facts.ram_total_bytes = road.instance.spec().ram_mb << 20;
     });
@@ -430,11 +430,12 @@ async fn undo_until_done(road: &Arc<Road>, phase: &Phase) -> Event {
 }
 
 async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> Event {
-    let cpu: Cpu = receipt::cpu_now(road);
+    let spent = receipt::spent_now(road);
     road.step("moved; the source's copy is put away");
     road.with_facts(Facts::finished);
-    if publish.borrow().receipt.is_none() {
-        let receipt = receipt::receipt(road, cpu);
+    // A receipt of half a move would be a lie.
+    if publish.borrow().receipt.is_none() && road.meter.is_whole() {
+        let receipt = receipt::receipt(road, spent);
         publish.send_modify(|state| state.receipt = Some(receipt));
     }
     retire::retire_until_done(road).await;

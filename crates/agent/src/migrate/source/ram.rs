@@ -4,7 +4,7 @@
 //! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use whimbrel_core::{
 
 use super::{
     copy::{self, ended, qemu_ready},
+    images,
     road::{Copy, Road, of_qmp},
     stream::{self, RamLook},
     throttle,
@@ -30,6 +31,8 @@ const DOWNTIME_MS_WANTED: u64 = 100;
 /// Starts QEMU's stream; returns when the target takes it. QEMU's own preparations (a look at every page) go on while the
 /// target's QEMU starts, and what it sends before that waits in the sockets between them.
 pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
+    // A stream that has nothing left stops the guest by itself: nothing may be left to wait for then.
+    images::durable(road).await?;
     road.step("RAM, and the rounds of the disks beside it");
     stream::start(road).await?;
     qemu_ready(road).await?;
@@ -52,8 +55,6 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
     loop {
         let sample = sample(road, &mut ram, &shipped).await?;
         match policy.decide(&sample) {
-            // To wait for the target's disk while the guest is stopped would be downtime.
-            Decision::Switch { .. } if !road.images_durable.load(Ordering::SeqCst) => {}
             Decision::Switch { forecast_ms } => {
                 tracing::info!(migration = %road.ask.migration, forecast_ms, ?sample, "converged");
                 return Ok(());

@@ -7,31 +7,32 @@ use whimbrel_core::{
     receipt::{CpuSeconds, DiskReceipt, RamReceipt, Receipt},
 };
 
-use super::road::{Cpu, Reused, Road};
-use crate::cpu;
+use super::road::{Reused, Road, Spent};
+use crate::{cpu, wire};
 
 /// Rates below this are noise: no ratio is made of them.
 const WRITE_BPS_MIN: u64 = 64 << 10;
 /// A guest's page cache writes in bursts some seconds apart: of less time no ratio is made either.
 const RATIO_OVER_S_MIN: f64 = 5.0;
 
-/// Where CPU time stands now; taken when the move begins and once more for the receipt.
-pub fn cpu_now(road: &Road) -> Cpu {
+/// Where the counters stand now; taken when the move begins and once more for the receipt.
+pub fn spent_now(road: &Road) -> Spent {
     let pid = road.instance.vm().map(|vm| vm.pid());
-    Cpu {
+    Spent {
         agent_s: cpu::self_seconds(),
         qemu_s: pid.and_then(cpu::seconds_of).unwrap_or_default(),
         qemu_idle_rate: road.instance.cpu_rate(),
+        wire_sent_bytes: wire::bytes_of(road.context.data_address().ip()).unwrap_or_default().sent,
     }
 }
 
 /// Called once the guest runs on the target; `now` was read before the source's QEMU ended.
-pub fn receipt(road: &Road, now: Cpu) -> Receipt {
-    let target = road.meter.target().unwrap_or_default();
+pub fn receipt(road: &Road, now: Spent) -> Receipt {
+    let target = road.meter.target();
     let downtime_ms = road.meter.downtime_ms();
     road.with_facts(|facts| {
         let elapsed_s = road.meter.total_ms() as f64 / 1e3;
-        let before = facts.cpu_before;
+        let before = facts.spent_before;
         let qemu_s = (now.qemu_s - before.qemu_s - before.qemu_idle_rate * elapsed_s).max(0.0);
         let counted = facts.counted().map(|counted| counted.disks).unwrap_or_default();
         let disks = facts.disks.iter().zip(counted).map(|(disk, counted)| DiskReceipt {
@@ -60,8 +61,11 @@ pub fn receipt(road: &Road, now: Cpu) -> Receipt {
             phases_ms: road.meter.phases_ms(),
             disks: disks.collect(),
             ram: RamReceipt { sent_bytes: facts.ram_sent_bytes, rounds: facts.ram_rounds },
-            wire_bytes: target.wire_bytes,
-            cpu_seconds: CpuSeconds { source: now.agent_s - before.agent_s + qemu_s, target: target.cpu_seconds },
+            wire_bytes: now.wire_sent_bytes.saturating_sub(before.wire_sent_bytes),
+            cpu_seconds: CpuSeconds {
+                source: now.agent_s - before.agent_s + qemu_s,
+                target: target.map(|target| target.cpu_seconds),
+            },
             guest_write_ratio: write_ratio(road, facts.write_bps_before),
         }
     })

@@ -25,22 +25,19 @@ use super::{
     road::Road,
 };
 use crate::{
-    migrate::comparisons::Comparison,
+    migrate::{again::Again, comparisons::Comparison},
     paths::disk_file,
     storage::daemon::{DaemonDisk, StorageDaemon},
 };
 
 const QUIT_TIME_MAX: Duration = Duration::from_secs(10);
-const AGAIN_FIRST: Duration = Duration::from_millis(250);
-const AGAIN_MAX: Duration = Duration::from_secs(30);
 
 pub async fn retire_until_done(road: &Arc<Road>) {
-    let mut again = AGAIN_FIRST;
+    let mut again = Again::UNTIL_DONE;
     while let Err(failure) = retire(road).await {
         tracing::error!(migration = %road.ask.migration, %failure, "the source's copy could not be put away yet");
         road.step(format!("moved; the source's copy cannot be put away yet: {failure}"));
-        tokio::time::sleep(again).await;
-        again = (again * 2).min(AGAIN_MAX);
+        tokio::time::sleep(again.pause()).await;
     }
 }
 

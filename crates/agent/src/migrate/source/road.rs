@@ -2,10 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -65,7 +62,7 @@ pub struct Road {
     /// Comes whenever the target's QEMU is up, in the middle of a round or after it.
     pub qemu_ready: watch::Sender<bool>,
     /// The base images that the target lacked are on its disk; there were none, until it asks for some.
-    pub images_durable: AtomicBool,
+    pub images_durable: watch::Sender<bool>,
     pub facts: Mutex<Facts>,
     pub ram: Arc<TunnelCounters>,
     /// The guest ran when the move began: an undo lets it run again.
@@ -115,15 +112,17 @@ pub struct Facts {
     pub ram_rounds: u64,
     pub write_bps_before: Option<u64>,
     /// Of the agent and of QEMU when the move began, in CPU seconds; QEMU's own rate before.
-    pub cpu_before: Cpu,
+    pub spent_before: Spent,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu {
+pub struct Spent {
     pub agent_s: f64,
     pub qemu_s: f64,
     /// CPU seconds per second that the guest uses by itself.
     pub qemu_idle_rate: f64,
+    /// By the migration interface, whoever caused it.
+    pub wire_sent_bytes: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -11,12 +11,12 @@ use whimbrel_transfer::hello::{self, StreamKind};
 
 use super::{arm::Armed, *};
 use crate::{
-    migrate::trial::{Ground, MIGRATION, send_ask, until},
-    trial::{QEMU_VARIABLES, Trial},
+    migrate::{
+        link::TargetReceipt,
+        trial::{Ground, MIGRATION, send_ask},
+    },
+    trial::{QEMU_VARIABLES, Trial, until},
 };
-
-/// Time in which a bug would have shown itself.
-const A_WHILE: Duration = Duration::from_millis(400);
 
 fn cancel() -> Event {
     Event::Cancel { failure: Failure::new(FailureCode::Cancelled, "by the operator") }
@@ -69,6 +69,10 @@ fn phase(source: &Source) -> Phase {
     source.state.borrow().phase.clone()
 }
 
+fn waits_for_journal(source: &Source) -> bool {
+    source.report().step.contains(WAITS_FOR_JOURNAL)
+}
+
 async fn recorded(journal: &Journal) -> SourceRecord {
     match journal.source(MIGRATION).await.unwrap().role {
         JournalRole::Source(record) => record,
@@ -110,7 +114,7 @@ async fn the_guest_goes_on_though_abort_cannot_be_written() {
     let finishing = Phase::Switching(Switch::Finishing);
     let source = moving.start(moving.ask(), journal.clone(), finishing, Event::LinkLost);
     until("the guest runs", async || moving.runs().await).await;
-    tokio::time::sleep(A_WHILE).await;
+    until("the end waits for its record", async || waits_for_journal(&source)).await;
     let now = phase(&source);
     assert!(matches!(now, Phase::Aborting { .. }) && moving.claimed(), "an end that is not on disk: {now:?}");
 
@@ -131,7 +135,7 @@ async fn commit_is_acted_on_as_soon_as_it_is_on_disk_and_not_before() {
     let (journal, dir) = moving.ground.journal_away();
     let loading = Phase::Switching(Switch::Loading);
     let source = moving.start(moving.ask(), journal.clone(), loading.clone(), Event::RamCompleted);
-    tokio::time::sleep(A_WHILE).await;
+    until("COMMIT waits for its record", async || waits_for_journal(&source)).await;
     assert_eq!(phase(&source), loading);
     fs_err::create_dir(&dir).unwrap();
     until("COMMIT", async || phase(&source) == Phase::Committed).await;
@@ -155,13 +159,14 @@ async fn a_commit_that_may_be_on_disk_is_taken_back_only_by_an_abort_that_is() {
 
         let loading = Phase::Switching(Switch::Loading);
         let source = moving.start(ask, journal.clone(), loading.clone(), Event::RamCompleted);
-        tokio::time::sleep(A_WHILE).await;
-        source.tell(cancel()).await;
+        until("COMMIT waits for its record", async || waits_for_journal(&source)).await;
+        source.ask(cancel()).await;
         if left == SourceRecord::Moving {
             until("the guest runs", async || moving.runs().await).await;
             continue;
         }
-        tokio::time::sleep(A_WHILE).await;
+        // The cancel was stepped and refused; what it would have begun is not.
+        assert!(source.road.jobs.is_empty() && !source.road.cancel.is_cancelled());
         assert!(!moving.runs().await && phase(&source) == loading, "{:?}", phase(&source));
         fs_err::remove_dir(&in_the_way).unwrap();
         until("one of both", async || phase(&source) == Phase::Committed || source.is_end()).await;
@@ -198,12 +203,12 @@ async fn a_stop_that_is_under_way_does_not_outlive_the_undo() {
     source.tell(Event::CopyConverged).await;
     until("the stop is near", async || written.load(std::sync::atomic::Ordering::SeqCst) != NOT_YET).await;
     source.tell(cancel()).await;
-    tokio::time::sleep(A_WHILE).await;
+    until("the undo waits for the stop", async || source.road.jobs.is_closed()).await;
     drop(hold);
     tokio::task::spawn_blocking(move || holder.join().unwrap()).await.unwrap();
     awake.abort();
     until("the end", async || source.is_end()).await;
-    tokio::time::sleep(A_WHILE).await;
+    assert!(source.road.jobs.is_empty(), "the stop is still under way after the undo");
     assert!(moving.runs().await, "the guest was stopped after the undo");
 }
 
@@ -288,5 +293,6 @@ async fn a_round_trip_to_the_target_is_measured_when_a_stream_is_opened() {
     opened.unwrap();
     source.road.meter.guest_stops(Instant::now());
     source.road.meter.commit_sent();
+    source.road.meter.target_says(TargetReceipt::default());
     assert!(source.road.meter.downtime_ms() >= SLOW.as_secs_f64() * 1e3 / 2.0);
 }

@@ -24,6 +24,7 @@ use whimbrel_qmp::Qmp;
 use super::road::Road;
 use crate::{
     cpu,
+    hold::Place,
     migrate::{
         link::{FromTarget, TargetReceipt},
         meter::ms,
@@ -34,7 +35,6 @@ use crate::{
     },
     network,
     vm::{process::Vm, spec::disk_node},
-    wire,
 };
 
 const ATTACH_AGAIN: Duration = Duration::from_secs(1);
@@ -42,6 +42,7 @@ const LOADED_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the event that the machine waits for.
 pub async fn activate(road: &Arc<Road>) -> Event {
+    road.context.holds.at(Place::Owned).await;
     let vm = match road.recovered {
         true => match found_again(road).await {
             Some(vm) => vm,
@@ -180,25 +181,19 @@ async fn arm_bitmaps(road: &Road, qmp: &Qmp) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The guest runs here: the source hears the target's half of the receipt first, then that it runs.
+/// The guest runs here: the source hears the target's half of the receipt first, then that it runs. What an agent measured
+/// that died in the middle is not known any more, and is not told.
 async fn done(road: &Arc<Road>, vm: &Arc<Vm>) -> Event {
-    let receipt = road.with_known(|known| TargetReceipt {
-        commit_to_running_ms: known.commit_at.map_or(0.0, |at| ms(at.elapsed())),
-        phases_ms: known.phases_ms.clone(),
-        cpu_seconds: 0.0,
-        wire_bytes: 0,
-    });
-    let qemu_s = cpu::seconds_of(vm.pid()).unwrap_or_default();
-    let daemon_s = road.with_known(|known| known.daemon_cpu_s);
-    let receipt = TargetReceipt {
-        cpu_seconds: cpu::self_seconds() - road.cpu_at_start + qemu_s + daemon_s,
-        wire_bytes: wire::bytes_of(road.context.data_address().ip())
-            .unwrap_or_default()
-            .since(road.wire_at_start)
-            .received,
-        ..receipt
-    };
-    let _ = road.tell(FromTarget::Receipt(receipt)).await;
+    if let Some(commit_at) = road.with_known(|known| known.commit_at).filter(|_| !road.recovered) {
+        let commit_to_running_ms = ms(commit_at.elapsed());
+        let qemu_s = cpu::seconds_of(vm.pid()).unwrap_or_default();
+        let receipt = road.with_known(|known| TargetReceipt {
+            commit_to_running_ms,
+            phases_ms: known.phases_ms.clone(),
+            cpu_seconds: cpu::self_seconds() - road.cpu_at_start + qemu_s + known.daemon_cpu_s,
+        });
+        let _ = road.tell(FromTarget::Receipt(receipt)).await;
+    }
     let announced = vm.qmp().clone();
     tokio::spawn(async move { crate::migrate::source::announce(&announced).await });
     Event::ContDone

@@ -39,16 +39,15 @@ use whimbrel_transfer::{
 
 use self::road::{Control, Known, Road};
 use super::{
+    again::Again,
     journal::{Journal, TargetEntry, TargetPayload},
-    kept::{Held, Kept},
+    kept::{Held, Kept, WAITS_FOR_JOURNAL},
     link::{FromSource, Message},
 };
-use crate::{context::Context, cpu, hold::Place, wire};
+use crate::{context::Context, cpu, hold::Place};
 
 const EVENTS_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
-const ADOPT_AGAIN_FIRST: Duration = Duration::from_millis(250);
-const ADOPT_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 /// A handle on the task of one incoming migration.
 pub struct Target {
@@ -192,7 +191,6 @@ fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, eve
         ..Known::default()
     };
     Road {
-        wire_at_start: wire::bytes_of(context.data_address().ip()).unwrap_or_default(),
         cpu_at_start: cpu::self_seconds(),
         context,
         journal,
@@ -370,16 +368,16 @@ impl Driver {
             self.kept.hurry();
             return true;
         };
-        if !self.held.surely(|held| held.leads_to(next)) {
-            // A write that failed may have left its record: then only the file can tell.
-            if let Ok(entry) = self.road.journal.target(self.road.ask.migration).await
-                && let JournalRole::Target(found) = entry.role
-            {
-                self.held.is(found);
+        let on_disk = async {
+            match self.road.journal.target(self.road.ask.migration).await.ok()?.role {
+                JournalRole::Target(found) => Some(found),
+                JournalRole::Source(_) | JournalRole::Coordinator(_) => None,
             }
+        };
+        let goes_on = self.held.goes_on_without(record, |held| held.leads_to(next), on_disk).await;
+        if !goes_on {
+            self.road.step(format!("{WAITS_FOR_JOURNAL}: {failure}"));
         }
-        let goes_on = self.held.surely(|held| held.leads_to(next));
-        self.held.may_be(record);
         tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
         goes_on
     }
@@ -445,12 +443,11 @@ async fn leave(road: Arc<Road>) {
 
 /// The guest runs on these files: they must become this host's, whatever it takes.
 async fn adopt(road: &Arc<Road>) {
-    let mut again = ADOPT_AGAIN_FIRST;
+    let mut again = Again::UNTIL_DONE;
     while let Err(failure) = activate::adopt(road).await {
         tracing::error!(migration = %road.ask.migration, %failure, "the moved guest's files are not in place yet");
         road.step(format!("the guest runs here; its files are not in place yet: {failure}"));
-        tokio::time::sleep(again).await;
-        again = (again * 2).min(ADOPT_AGAIN_MAX);
+        tokio::time::sleep(again.pause()).await;
     }
     road.step("the guest runs here");
 }

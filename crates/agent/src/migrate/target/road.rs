@@ -33,7 +33,6 @@ use crate::{
     },
     storage::daemon::StorageDaemon,
     vm::process::Vm,
-    wire::WireBytes,
 };
 
 pub struct Road {
@@ -59,7 +58,6 @@ pub struct Road {
     pub known: Mutex<Known>,
     pub started: Instant,
     pub cpu_at_start: f64,
-    pub wire_at_start: WireBytes,
 }
 
 pub struct Control {

@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::{
-    migrate::trial::{Ground, MIGRATION, receive_ask, until},
-    trial::Trial,
+    migrate::trial::{Ground, MIGRATION, receive_ask},
+    trial::{Trial, until},
 };
 
-/// Time in which a bug would have shown itself.
-const A_WHILE: Duration = Duration::from_millis(400);
 /// Longer than any number of tries that somebody may have thought enough.
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
@@ -17,6 +15,10 @@ fn payload() -> TargetPayload {
 
 fn phase(target: &Target) -> Phase {
     target.phase.borrow().clone()
+}
+
+fn waits_for_journal(target: &Target) -> bool {
+    target.report().step.contains(WAITS_FOR_JOURNAL)
 }
 
 #[tokio::test]
@@ -30,7 +32,7 @@ async fn a_refusal_that_cannot_be_written_cleans_up_and_is_told_when_it_can() {
     let failed = Event::Failed { failure: Failure::new(whimbrel_core::failure::FailureCode::NoDisk, "full") };
     let target = Target::start(ground.context.clone(), journal.clone(), payload, Phase::Receiving, failed);
     until("nothing is left", async || !ground.trial.paths.incoming_of(MIGRATION).exists()).await;
-    tokio::time::sleep(A_WHILE).await;
+    until("the end waits for its record", async || waits_for_journal(&target)).await;
     let now = phase(&target);
     assert!(matches!(now, Phase::Refusing { .. }), "an end that is not on disk: {now:?}");
     assert_eq!(instances.claimed_by(id), Some(MIGRATION));
@@ -48,7 +50,7 @@ async fn nothing_is_owned_before_it_is_on_disk() {
     let (journal, dir) = ground.journal_away();
     let target =
         Target::start(ground.context.clone(), journal.clone(), payload(), Phase::Sealed, Event::CommitReceived);
-    tokio::time::sleep(A_WHILE).await;
+    until("OWN waits for its record", async || waits_for_journal(&target)).await;
     assert_eq!(phase(&target), Phase::Sealed);
     fs_err::create_dir(&dir).unwrap();
     until("OWN", async || phase(&target) != Phase::Sealed).await;

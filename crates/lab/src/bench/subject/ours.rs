@@ -56,7 +56,7 @@ pub(super) async fn go(lab: &Lab, way: Way, guest: &str, time_max: Duration) -> 
         completed: true,
         total,
         downtime_ms: Some(receipt.downtime_ms),
-        receipt_cpu_s: Some(receipt.cpu_seconds.source + receipt.cpu_seconds.target),
+        receipt_cpu_s: receipt.cpu_seconds.target.map(|target| receipt.cpu_seconds.source + target),
         disk_bytes: Some(receipt.disks.iter().map(|disk| disk.sent_bytes).sum()),
         agent_rss_bytes: rss,
     })
