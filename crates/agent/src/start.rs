@@ -47,6 +47,7 @@ pub async fn run_until(config: AgentConfig, shutdown: CancellationToken) -> anyh
     // Bound early: an address that is taken is told before anything is touched.
     let control = tcp::listen(config.control_listen).context("hint: is another agent running on this host?")?;
     let hypervisor = Arc::new(Hypervisor::new(&config)?);
+    hypervisor.choose_pages();
     let membership = join::membership(&config, &paths, &shutdown).await?;
     let qemu = Qemu::probe(&hypervisor, &paths).await?;
     tracing::info!(host = %config.name, qemu = qemu.version, accel = hypervisor.accel, "QEMU answers");

@@ -87,7 +87,6 @@ pub struct Work {
     pub pools: Vec<NbdPool>,
     pub receiver: Option<Arc<Receiver>>,
     pub vm: Option<Arc<Vm>>,
-    pub tunnel: Option<JoinHandle<()>>,
     pub taps: Vec<String>,
 }
 
