@@ -28,6 +28,7 @@ use super::{
     arm::{self, Armed, DIRTY_BITMAP, Shown, epoch_bitmap},
     images, ram,
     road::{Copy, DiskFacts, Facts, Reused, Road, of_qmp, unexpected},
+    stream,
 };
 use crate::{
     fault::chain,
@@ -42,7 +43,8 @@ const ACCEPT_TIME_MAX: Duration = Duration::from_secs(60);
 /// The target confirms a round when its last chunk is written; chunks on their way are bounded, so is this.
 const ROUND_DONE_TIME_MAX: Duration = Duration::from_secs(120);
 const QEMU_READY_TIME_MAX: Duration = Duration::from_secs(60);
-/// Up to this much to copy, the target's QEMU starts beside round 0; above it after, so that a long copy holds no RAM there.
+/// Up to this much to copy, the target's QEMU and the RAM stream start beside round 0; above it after, so that a long copy holds
+/// no RAM there, and slows down no writes to RAM here.
 const START_QEMU_EARLY_BYTES_MAX: u64 = 8 << 30;
 
 /// Returns when what is left fits the downtime budget.
@@ -72,12 +74,16 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
         road.tell(FromSource::StartQemu).await?;
     }
     road.meter.begin("round_0");
-    first_round(road, &since).await?;
-    if !early {
-        road.tell(FromSource::StartQemu).await?;
-    }
+    let opened = match early {
+        true => Some(tokio::try_join!(first_round(road, &since), stream::open(road))?.1),
+        false => {
+            first_round(road, &since).await?;
+            road.tell(FromSource::StartQemu).await?;
+            None
+        }
+    };
     road.meter.begin("rounds");
-    ram::converge(road).await
+    ram::converge(road, opened).await
 }
 
 /// The target's answer to the offer; base images that it lacks travel before it.

@@ -18,7 +18,7 @@ use super::{
     copy::{self, ended, qemu_ready},
     images,
     road::{Copy, Road, of_qmp},
-    stream::{self, RamLook},
+    stream::{self, Opened, RamLook},
     throttle,
 };
 use crate::hold::Place;
@@ -28,21 +28,24 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The pause that is aimed at first; the operator's limit is the last rung.
 const DOWNTIME_MS_WANTED: u64 = 100;
 
-/// Starts QEMU's stream; returns when the target takes it. QEMU's own preparations (a look at every page) go on while the
-/// target's QEMU starts, and what it sends before that waits in the sockets between them.
-pub async fn start(road: &Arc<Road>) -> Result<Instant, Failure> {
+/// Lets QEMU's stream go; returns when the target takes it. What QEMU sends before that waits in the sockets between them.
+async fn start(road: &Arc<Road>, opened: Option<Opened>) -> Result<Instant, Failure> {
     // A stream that has nothing left stops the guest by itself: nothing may be left to wait for then.
     images::durable(road).await?;
     road.step("RAM, and the rounds of the disks beside it");
-    stream::start(road).await?;
+    let opened = match opened {
+        Some(opened) => opened,
+        None => stream::open(road).await?,
+    };
+    stream::carry(road, opened);
     qemu_ready(road).await?;
     let began = Instant::now();
     road.context.holds.at(Place::Ram).await;
     Ok(began)
 }
 
-/// Rounds and RAM until the policy says `Switch`.
-pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
+/// Rounds and RAM until the policy says `Switch`. `opened`: the RAM stream, where it was begun beside round 0.
+pub async fn converge(road: &Arc<Road>, mut opened: Option<Opened>) -> Result<(), Failure> {
     let options = &road.ask.options;
     let mut policy = Policy::new(Limits {
         downtime_ms_max: options.downtime_ms_max.min(DOWNTIME_MS_WANTED),
@@ -60,7 +63,7 @@ pub async fn converge(road: &Arc<Road>) -> Result<(), Failure> {
                 return Ok(());
             }
             Decision::StartRam => {
-                ram.began = Some(start(road).await?);
+                ram.began = Some(start(road, opened.take()).await?);
                 road.meter.begin("ram");
             }
             Decision::Throttle(throttle) => slow_down(road, throttle).await?,

@@ -10,11 +10,15 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{net::UnixListener, sync::broadcast};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::broadcast,
+};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     migration::source::Event,
 };
+use whimbrel_daemon::tls::TlsStream;
 use whimbrel_qmp::EventName;
 use whimbrel_transfer::{hello::StreamKind, ram::tunnel};
 
@@ -43,8 +47,14 @@ pub struct RamLook {
     pub rate_bps: u64,
 }
 
-/// Starts the stream; it goes on by itself, beside the disk rounds.
-pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
+/// QEMU's stream and its way to the target, not joined yet: until they are, QEMU gets no further than the socket's buffer.
+pub struct Opened {
+    qemu: UnixStream,
+    link: TlsStream,
+}
+
+/// Begins the stream: QEMU's own preparations (a look at every page) take a while, and go on beside the disk rounds.
+pub async fn open(road: &Arc<Road>) -> Result<Opened, Failure> {
     let qmp = road.qmp()?;
     // QEMU takes no capability while it migrates, so the ladder's last rungs are prepared here; they start at no throttle.
     let slow = road.ask.options.allow_auto_converge;
@@ -69,6 +79,11 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
         .map_err(|_| failed("QEMU did not connect its migration stream"))?
         .map_err(|error| failed(&format!("QEMU's migration stream: {error}")))?;
     let _ = fs_err::remove_file(&socket);
+    Ok(Opened { qemu, link })
+}
+
+/// From now on the stream goes by itself.
+pub fn carry(road: &Arc<Road>, Opened { qemu, link }: Opened) {
     let (road, cancel) = (road.clone(), road.cancel.clone());
     tokio::spawn(async move {
         let carried = tokio::select! {
@@ -79,7 +94,6 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
             let _ = road.events.send(Event::Failed { failure: error.failure() }).await;
         }
     });
-    Ok(())
 }
 
 /// A stream that has nothing left stops the guest by itself, and its downtime begins there.
