@@ -176,32 +176,27 @@ impl Instance {
         tokio::spawn(async move {
             let exit = sample_until_end(&vm, &sampler).await;
             let _held = change.lock().await;
-            if instance.unwatch(&vm) {
-                instance.ended(&vm, exit).await;
+            let failure = (exit != Exit::Code(0) && !vm.was_switched_off())
+                .then(|| vm.death(exit).hint("start the server again; its log is qemu.log in its directory"));
+            if instance.unwatch(&vm, failure.clone()) {
+                match failure {
+                    Some(failure) => tracing::error!(instance = %instance.id, %failure, "QEMU died"),
+                    None => tracing::info!(instance = %instance.id, %exit, "the guest is off"),
+                }
+                network::delete_all(vm.taps()).await;
             }
         });
     }
 
-    /// Whether it was this instance's QEMU until now.
-    pub(super) fn unwatch(&self, vm: &Arc<Vm>) -> bool {
+    /// Whether it was this instance's QEMU until now. It goes together with why: without it the guest counts as off.
+    pub(super) fn unwatch(&self, vm: &Arc<Vm>, failure: Option<Failure>) -> bool {
         let mut state = self.state();
         let ours = state.vm.as_ref().is_some_and(|current| Arc::ptr_eq(current, vm));
         if ours {
             state.vm = None;
+            state.failure = failure;
         }
         ours
-    }
-
-    async fn ended(&self, vm: &Vm, exit: Exit) {
-        let clean = exit == Exit::Code(0) || vm.was_switched_off();
-        if clean {
-            tracing::info!(instance = %self.id, %exit, "the guest is off");
-        } else {
-            let failure = vm.death(exit);
-            tracing::error!(instance = %self.id, %failure, "QEMU died");
-            self.fail(Some(failure.hint("start the server again; its log is qemu.log in its directory")));
-        }
-        network::delete_all(vm.taps()).await;
     }
 
     fn sampler(&self) -> Arc<Sampler> {

@@ -86,7 +86,7 @@ impl Instances {
         match instance.vm() {
             Some(vm) => {
                 vm.quit(QUIT_TIME_MAX).await?;
-                if instance.unwatch(&vm) {
+                if instance.unwatch(&vm, None) {
                     network::delete_all(vm.taps()).await;
                 }
             }
