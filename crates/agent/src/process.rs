@@ -261,6 +261,7 @@ async fn look(id: ProcessId, told: watch::Sender<Option<Exit>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trial::until;
 
     fn shell(script: &str, log: &Path) -> Detached {
         let args = ["-c".to_owned(), script.to_owned()];
@@ -312,14 +313,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mine, other) = (dir.path().join("mine.pid"), dir.path().join("other.pid"));
         let start = |pid_file: &Path| {
-            let script = "while :; do sleep 0.1; done";
+            // It forks nothing: a child has its parent's words until it becomes its program.
+            let script = "kill -STOP $$";
             let args = ["-c", script, "sh", "-pidfile", &pid_file.to_string_lossy()].map(str::to_owned);
             let log = dir.path().join("log");
             let start = Start { program: Path::new("/bin/sh"), args: &args, user: None, log: &log, unit: "t" };
             Detached::start(&start).unwrap()
         };
         let (lost, neighbour) = (start(&mine), start(&other));
-        assert_eq!(of_pid_file(&mine).unwrap(), [lost.id]);
+        let known = [(&mine, lost.id), (&other, neighbour.id)];
+        let all_became = async || known.iter().all(|(file, id)| of_pid_file(file).unwrap() == [*id]);
+        until("each is the program that it was told to be", all_became).await;
         kill_unrecorded(&mine).await.unwrap();
         assert!(!lost.id.is_alive());
         assert!(neighbour.id.is_alive(), "another's process was killed");
