@@ -68,12 +68,15 @@ impl ImageStore {
         }
         let path = self.paths.image(digest);
         let partial = path.with_extension(migration.0.simple().to_string());
-        let (made, flag) = (partial.clone(), self.direct_flag());
-        let file = tokio::task::spawn_blocking(move || make(&made, bytes, flag)).await;
-        let file = file.map_err(io::Error::other).and_then(|made| made);
-        let file = file.map_err(|error| no_room(&partial, bytes, &error))?;
-        let sink = Arc::new(ImageSink::new(partial.clone(), file, bytes));
-        Ok(Some(Arrival { digest: digest.clone(), partial, path, sink, named: false, durable: false, _alone: alone }))
+        let (digest, flag, making) = (digest.clone(), self.direct_flag(), partial.clone());
+        // Whole when nobody waits any more: then it is dropped there, and leaves nothing.
+        let made = tokio::task::spawn_blocking(move || {
+            let file = make(&partial, bytes, flag)?;
+            let sink = Arc::new(ImageSink::new(partial.clone(), file, bytes));
+            Ok(Arrival { digest, partial, path, sink, named: false, durable: false, _alone: alone })
+        });
+        let made = made.await.map_err(io::Error::other).and_then(|made| made);
+        made.map(Some).map_err(|error| no_room(&making, bytes, &error))
     }
 
     fn direct_flag(&self) -> i32 {

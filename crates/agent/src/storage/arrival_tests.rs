@@ -15,7 +15,7 @@ use whimbrel_transfer::{
 };
 
 use super::Arrival;
-use crate::trial::Trial;
+use crate::trial::{Trial, until};
 
 const MIGRATION: MigrationId = MigrationId(Uuid::from_u128(7));
 const IMAGE_BYTES: usize = (3 << 20) + 1234;
@@ -106,6 +106,19 @@ async fn whoever_waited_for_a_fetch_that_failed_is_alone_after_it() {
     assert!(to.images.flight(&digest).try_lock().is_err(), "two may bring the same image");
     drop(arrival);
     assert!(to.images.arrive(&digest, room, MigrationId(Uuid::from_u128(8))).await.unwrap().is_some());
+}
+
+/// A move that was cancelled while room was made left the room behind.
+#[tokio::test]
+async fn an_arrival_that_nobody_waits_for_leaves_nothing() {
+    let (bytes, digest) = image();
+    let to = Trial::new();
+    let mut arriving = Box::pin(to.images.arrive(&digest, bytes.len() as u64, MIGRATION));
+    assert!(futures_util::poll!(&mut arriving).is_pending());
+    until("room is made", async || !listed(&to).is_empty()).await;
+    drop(arriving);
+    drop(to.images.flight(&digest).lock_owned().await);
+    assert_eq!(listed(&to), <[PathBuf; 0]>::default());
 }
 
 #[tokio::test]
