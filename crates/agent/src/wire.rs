@@ -13,16 +13,6 @@ pub struct WireBytes {
     pub sent: u64,
 }
 
-impl WireBytes {
-    /// What was counted after `before`.
-    pub fn since(self, before: WireBytes) -> WireBytes {
-        WireBytes {
-            received: self.received.saturating_sub(before.received),
-            sent: self.sent.saturating_sub(before.sent),
-        }
-    }
-}
-
 /// Counters of the interface that holds `address`; `None` where no interface does.
 pub fn bytes_of(address: IpAddr) -> Option<WireBytes> {
     bytes_of_interface(&interface_of(address)?)
@@ -58,8 +48,6 @@ mod tests {
         assert_eq!(parse(text, "eth0"), Some(WireBytes { received: 1, sent: 9 }));
         assert_eq!(parse(text, "eth01"), Some(WireBytes { received: 5, sent: 6 }));
         assert_eq!(parse(text, "eth"), None);
-        let before = WireBytes { received: 1, sent: 10 };
-        assert_eq!(WireBytes { received: 5, sent: 6 }.since(before), WireBytes { received: 4, sent: 0 });
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub struct Sample {
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     NextRound,
-    /// Start QEMU's stream; disk rounds go on beside it.
+    /// Let QEMU's stream go; disk rounds go on beside it.
     StartRam,
     /// What is left fits the budget: stop the guest.
     Switch {

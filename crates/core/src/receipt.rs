@@ -20,10 +20,10 @@ pub struct Receipt {
     pub mode: CopyMode,
     /// From the source agent's acceptance to RUNNING on the target.
     pub total_ms: u64,
-    /// From the guest's stop on the source to its cont on the target; where the target's agent restarted in between, to when
-    /// the source heard of it.
+    /// From the guest's stop on the source to its cont on the target; where the target cannot say (its agent restarted in
+    /// between), to when the source heard of it.
     pub downtime_ms: f64,
-    /// Wall time of each phase of the road, in order of `road::PHASES`.
+    /// Wall time of each phase of the road, in order of the agent's `meter::PHASES`.
     pub phases_ms: BTreeMap<String, f64>,
     pub disks: Vec<DiskReceipt>,
     pub ram: RamReceipt,

@@ -20,11 +20,13 @@ pub struct Kept<E> {
     events: VecDeque<E>,
     again: Again,
     due: Instant,
+    /// What the move said of itself before it waited.
+    said: Option<String>,
 }
 
 impl<E> Default for Kept<E> {
     fn default() -> Self {
-        Kept { events: VecDeque::new(), again: Again::new(RETRY_FIRST, RETRY_MAX), due: Instant::now() }
+        Kept { events: VecDeque::new(), again: Again::new(RETRY_FIRST, RETRY_MAX), due: Instant::now(), said: None }
     }
 }
 
@@ -39,10 +41,18 @@ impl<E: Clone + PartialEq> Kept<E> {
         }
     }
 
-    /// The journal takes writes again.
-    pub fn hurry(&mut self) {
+    /// `said`: what the move says of itself until now.
+    pub fn waits(&mut self, said: String) {
+        if !said.starts_with(WAITS_FOR_JOURNAL) {
+            self.said = Some(said);
+        }
+    }
+
+    /// The journal takes writes again. What the move is to say again, if it said that it waits.
+    pub fn hurry(&mut self) -> Option<String> {
         self.again.done();
         self.due = Instant::now();
+        self.said.take()
     }
 
     /// The next event to try again, when it is time. Cancel safe.

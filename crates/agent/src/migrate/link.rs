@@ -10,7 +10,7 @@
 //!   | ======== chunks on the data streams ==========> |
 //!   | RoundEnd{0, totals} -------------------------->  |  every chunk written, totals equal
 //!   | <------------------------------ RoundDone{0}    |
-//!   | StartQemu ------------------------------------>  |  QEMU -S -incoming defer
+//!   | StartQemu (small disks: before round 0) ------>  |  QEMU -S -incoming defer
 //!   | <--------------------------------- QemuReady    |
 //!   |   … rounds go on beside the RAM stream …        |
 //!   | RoundEnd{last, seal: true} ------------------->  |  flush, compare, storage daemon gone
@@ -69,7 +69,7 @@ pub enum FromTarget {
         round: u32,
     },
     QemuReady,
-    /// The target's half of the receipt; told with `Running`.
+    /// The target's half of the receipt; told before each `Running`.
     Receipt(TargetReceipt),
     /// Something failed on the target before COMMIT; it gives up and cleans up.
     Failed {

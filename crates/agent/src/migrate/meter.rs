@@ -59,6 +59,11 @@ impl Meter {
         self.lock().committed.get_or_insert(Instant::now());
     }
 
+    /// The link was lost with the first, or before it: the target may have heard only this one.
+    pub fn commit_repeated(&self) {
+        self.lock().committed = Some(Instant::now());
+    }
+
     pub fn guest_runs_on_target(&self) {
         self.lock().running.get_or_insert(Instant::now());
     }
@@ -165,6 +170,17 @@ mod tests {
         meter.lock().committed = Some(stopped + Duration::from_millis(73));
         meter.lock().running = Some(stopped + Duration::from_secs(1));
         assert_eq!(meter.downtime_ms(), 1000.0);
+    }
+
+    /// COMMIT was lost with the link: the seconds until it was said again were in nobody's share.
+    #[test]
+    fn the_downtime_holds_the_wait_for_a_commit_that_is_said_again() {
+        let meter = Meter::start();
+        meter.guest_stops(Instant::now() - Duration::from_secs(2));
+        meter.lock().committed = Some(Instant::now() - Duration::from_secs(2));
+        meter.commit_repeated();
+        meter.target_says(TargetReceipt { commit_to_running_ms: 5.0, ..TargetReceipt::default() });
+        assert!(meter.downtime_ms() >= 2005.0, "{}", meter.downtime_ms());
     }
 
     #[test]

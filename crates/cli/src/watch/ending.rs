@@ -16,6 +16,7 @@ pub(super) fn finish(migration: &Migration, json: bool) -> Result<ExitCode> {
         (MigrationStatus::Completed, Some(receipt)) => {
             receipt::print(receipt, migration.verification, (&migration.server_name, ""));
         }
+        (MigrationStatus::Completed, None) if json => table::print_json(migration)?,
         (MigrationStatus::Completed, None) => println!("{} moved to {}", migration.server_name, migration.target),
         (MigrationStatus::Cancelled, _) => {
             say_ending(migration, "was cancelled", json)?;

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use whimbrel_api::agent::{MigrationReport, MoveOptions, Role, Verification};
-use whimbrel_core::migration::coordinator::{Outcome, Phase};
+use whimbrel_core::migration::{
+    coordinator::{Outcome, Phase},
+    message::Report,
+    source,
+};
 use whimbrel_store::{MigrationNews, MigrationRow, PageAsk};
 
 use super::driver::Driver;
@@ -65,6 +69,11 @@ pub(super) async fn run(driver: &mut Driver<'_>) {
                     heard_at = Instant::now();
                 }
                 note(driver, &report).await;
+                // An agent that restarted in the middle has no receipt to give.
+                let retired = report.state == Report::Source(source::Phase::HandedOver { retired: true });
+                if retired && report.receipt.is_none() && !driver.options().verify {
+                    break;
+                }
             }
             None if heard_at.elapsed() > SILENCE_MAX => break,
             None => {}

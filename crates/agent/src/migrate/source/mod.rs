@@ -272,7 +272,9 @@ impl Driver {
         let Some(record) = SourceRecord::of(next) else { return true };
         let Err(failure) = self.persist(record.clone()).await else {
             self.held.is(record);
-            self.kept.hurry();
+            if let Some(before) = self.kept.hurry() {
+                self.road.step(before);
+            }
             return true;
         };
         let on_disk = async {
@@ -283,6 +285,7 @@ impl Driver {
         };
         let goes_on = self.held.goes_on_without(record, |held| held.leads_to(next), on_disk).await;
         if !goes_on {
+            self.kept.waits(self.road.with_facts(|facts| facts.step.clone()));
             self.road.step(format!("{WAITS_FOR_JOURNAL}: {failure}"));
         }
         tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
@@ -396,7 +399,10 @@ async fn send_commit(road: &Arc<Road>) -> Option<Event> {
         return None;
     }
     match connect::reconnect(road).await {
-        Ok(()) => drop(road.say(ToTarget::Commit).await),
+        Ok(()) => {
+            road.meter.commit_repeated();
+            drop(road.say(ToTarget::Commit).await);
+        }
         Err(failure) => {
             tracing::warn!(migration = %road.ask.migration, %failure, "COMMIT cannot be delivered yet; the guest waits, paused");
         }

@@ -139,6 +139,7 @@ async fn commit_is_acted_on_as_soon_as_it_is_on_disk_and_not_before() {
     assert_eq!(phase(&source), loading);
     fs_err::create_dir(&dir).unwrap();
     until("COMMIT", async || phase(&source) == Phase::Committed).await;
+    assert!(!waits_for_journal(&source), "it says that it waits, and does not");
     assert_eq!(recorded(&journal).await, SourceRecord::Committed);
     assert!(!moving.runs().await);
 }
@@ -204,6 +205,7 @@ async fn a_stop_that_is_under_way_does_not_outlive_the_undo() {
     until("the stop is near", async || written.load(std::sync::atomic::Ordering::SeqCst) != NOT_YET).await;
     source.tell(cancel()).await;
     until("the undo waits for the stop", async || source.road.jobs.is_closed()).await;
+    assert!(!source.road.jobs.is_empty() && !source.is_end(), "nobody waits for the stop");
     drop(hold);
     tokio::task::spawn_blocking(move || holder.join().unwrap()).await.unwrap();
     awake.abort();

@@ -26,7 +26,7 @@ use crate::{
     cpu,
     hold::Place,
     migrate::{
-        link::{FromTarget, TargetReceipt},
+        link::TargetReceipt,
         meter::ms,
         source::{
             arm::{self, epoch_bitmap, is_epoch_bitmap},
@@ -181,8 +181,7 @@ async fn arm_bitmaps(road: &Road, qmp: &Qmp) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The guest runs here: the source hears the target's half of the receipt first, then that it runs. What an agent measured
-/// that died in the middle is not known any more, and is not told.
+/// The guest runs here. What an agent measured that died in the middle is not known any more, and is not told.
 async fn done(road: &Arc<Road>, vm: &Arc<Vm>) -> Event {
     if let Some(commit_at) = road.with_known(|known| known.commit_at).filter(|_| !road.recovered) {
         let commit_to_running_ms = ms(commit_at.elapsed());
@@ -192,7 +191,7 @@ async fn done(road: &Arc<Road>, vm: &Arc<Vm>) -> Event {
             phases_ms: known.phases_ms.clone(),
             cpu_seconds: cpu::self_seconds() - road.cpu_at_start + qemu_s + known.daemon_cpu_s,
         });
-        let _ = road.tell(FromTarget::Receipt(receipt)).await;
+        road.with_known(|known| known.receipt = Some(receipt));
     }
     let announced = vm.qmp().clone();
     tokio::spawn(async move { crate::migrate::source::announce(&announced).await });

@@ -42,7 +42,7 @@ use super::{
     again::Again,
     journal::{Journal, TargetEntry, TargetPayload},
     kept::{Held, Kept, WAITS_FOR_JOURNAL},
-    link::{FromSource, Message},
+    link::{FromSource, FromTarget, Message},
 };
 use crate::{context::Context, cpu, hold::Place};
 
@@ -277,11 +277,7 @@ async fn hear(road: &Arc<Road>, message: FromSource) {
     match message {
         FromSource::Word(envelope) => {
             if envelope.fits(road.ask.migration, road.ask.epoch) {
-                let event = envelope.body.event();
-                if event == Event::CommitReceived {
-                    road.with_known(|known| known.commit_at.get_or_insert(Instant::now()).elapsed());
-                }
-                let _ = road.events.send(event).await;
+                let _ = road.events.send(envelope.body.event()).await;
             }
         }
         FromSource::Offer(offer) => work(road, |road| async move { images::begin(&road, offer).await }),
@@ -342,6 +338,10 @@ impl Driver {
     }
 
     async fn step(&mut self, event: &Event) {
+        // By the link or by the coordinator: the first one counts.
+        if *event == Event::CommitReceived {
+            self.road.with_known(|known| known.commit_at.get_or_insert(Instant::now()).elapsed());
+        }
         let phase = self.publish.borrow().clone();
         let step = phase.step(event);
         tracing::debug!(migration = %self.road.ask.migration, ?event, ?step, "target step");
@@ -365,7 +365,9 @@ impl Driver {
         let Some(record) = TargetRecord::of(next) else { return true };
         let Err(failure) = persist(&self.road, record.clone()).await else {
             self.held.is(record);
-            self.kept.hurry();
+            if let Some(before) = self.kept.hurry() {
+                self.road.step(before);
+            }
             return true;
         };
         let on_disk = async {
@@ -376,6 +378,7 @@ impl Driver {
         };
         let goes_on = self.held.goes_on_without(record, |held| held.leads_to(next), on_disk).await;
         if !goes_on {
+            self.kept.waits(self.road.with_known(|known| known.step.clone()));
             self.road.step(format!("{WAITS_FOR_JOURNAL}: {failure}"));
         }
         tracing::error!(migration = %self.road.ask.migration, %failure, ?next, goes_on, "the journal refuses");
@@ -422,7 +425,12 @@ async fn execute(road: &Arc<Road>, effect: Effect, phase: Phase) {
             }
         }
         Effect::SendOwned => road.say(ToSource::Owned).await,
-        Effect::SendRunning => road.say(ToSource::Running).await,
+        Effect::SendRunning => {
+            if let Some(receipt) = road.with_known(|known| known.receipt.clone()) {
+                let _ = road.tell(FromTarget::Receipt(receipt)).await;
+            }
+            road.say(ToSource::Running).await;
+        }
         Effect::Undo => drop(road.events.send(undo::undo(road).await).await),
         Effect::SendRefused => {
             if let Some(failure) = failure_of(&phase) {

@@ -28,7 +28,7 @@ use crate::{
     context::Context,
     migrate::{
         journal::Journal,
-        link::{FromTarget, Message},
+        link::{FromTarget, Message, TargetReceipt},
         meter::ms,
     },
     storage::daemon::StorageDaemon,
@@ -100,6 +100,8 @@ pub struct Known {
     pub running: bool,
     pub took_retained: bool,
     pub commit_at: Option<Instant>,
+    /// Told before every word that the guest runs: the first may be lost.
+    pub receipt: Option<TargetReceipt>,
     pub daemon_cpu_s: f64,
     pub phases_ms: BTreeMap<String, f64>,
 }

@@ -54,6 +54,7 @@ async fn nothing_is_owned_before_it_is_on_disk() {
     assert_eq!(phase(&target), Phase::Sealed);
     fs_err::create_dir(&dir).unwrap();
     until("OWN", async || phase(&target) != Phase::Sealed).await;
+    assert!(!waits_for_journal(&target), "it says that it waits, and does not");
     let record = journal.target(MIGRATION).await.unwrap().role;
     assert!(!matches!(record, JournalRole::Target(TargetRecord::Receiving)), "{record:?}");
 }
