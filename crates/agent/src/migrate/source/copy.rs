@@ -1,7 +1,8 @@
 //! The copy: disk rounds, then RAM beside them, until what is left fits the downtime budget.
 //!
 //! ```text
-//! offer -> (base images) -> accept -> arm -> round 0 -> round 1 … -> RAM starts -> (round k | look at RAM)* -> converged
+//! offer -> (base images) -> accept -> arm -> round 0 -> round 1 … -> RAM goes -> (round k | look at RAM)* -> converged
+//!                                      (small disks: RAM's stream begins beside it)
 //! ```
 //!
 //! Ground rules: the guest runs throughout and nothing remote sits in its write path; a round begins only when the target
@@ -43,9 +44,11 @@ const ACCEPT_TIME_MAX: Duration = Duration::from_secs(60);
 /// The target confirms a round when its last chunk is written; chunks on their way are bounded, so is this.
 const ROUND_DONE_TIME_MAX: Duration = Duration::from_secs(120);
 const QEMU_READY_TIME_MAX: Duration = Duration::from_secs(60);
-/// Up to this much to copy, the target's QEMU and the RAM stream start beside round 0; above it after, so that a long copy holds
-/// no RAM there, and slows down no writes to RAM here.
+/// Up to this much to copy, the target's QEMU starts beside round 0; above it after, so that a long copy holds no RAM there.
 const START_QEMU_EARLY_BYTES_MAX: u64 = 8 << 30;
+/// Up to this much, some seconds, the RAM stream begins beside round 0: meanwhile writes to RAM are slower here, and a guest whose
+/// RAM fits into a socket's buffer is stopped.
+const BEGIN_RAM_EARLY_BYTES_MAX: u64 = 256 << 20;
 
 /// Returns when what is left fits the downtime budget.
 pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
@@ -74,14 +77,15 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
         road.tell(FromSource::StartQemu).await?;
     }
     road.meter.begin("round_0");
-    let opened = match early {
-        true => Some(tokio::try_join!(first_round(road, &since), stream::open(road))?.1),
-        false => {
-            first_round(road, &since).await?;
-            road.tell(FromSource::StartQemu).await?;
-            None
-        }
+    let opened = if due_bytes <= BEGIN_RAM_EARLY_BYTES_MAX {
+        Some(tokio::try_join!(first_round(road, &since), stream::open(road))?.1)
+    } else {
+        first_round(road, &since).await?;
+        None
     };
+    if !early {
+        road.tell(FromSource::StartQemu).await?;
+    }
     road.meter.begin("rounds");
     ram::converge(road, opened).await
 }
@@ -115,7 +119,8 @@ pub async fn qemu_ready(road: &Road) -> Result<(), Failure> {
         Err(_) => Err(Failure::new(
             FailureCode::DeadlinePassed,
             format!("QEMU on host {} is not ready after {} s", road.ask.target, QEMU_READY_TIME_MAX.as_secs()),
-        )),
+        )
+        .hint("look at the load and at the agent's log of that host, then move again")),
     }
 }
 

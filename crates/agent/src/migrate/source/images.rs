@@ -3,7 +3,7 @@
 //! Ground rules: nothing is asked of QEMU, an image never changes; the link is shared with nothing of this move, so the
 //! streams are as many as for the disks; the move's bandwidth limit holds here too.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use whimbrel_core::{
@@ -25,9 +25,6 @@ use crate::{
     hold::Place,
     migrate::link::{FromSource, Offer},
 };
-
-/// All chunks were written when the target said that it has the image: what is left is a cache of its disk.
-const DURABLE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Ships `wanted` and says so to the target. The streams stay open until the sender is dropped.
 pub async fn ship(road: &Arc<Road>, offer: &Offer, wanted: &[ImageDigest]) -> Result<Sender, Failure> {
@@ -56,19 +53,6 @@ pub async fn ship(road: &Arc<Road>, offer: &Offer, wanted: &[ImageDigest]) -> Re
     road.context.holds.at(Place::Image).await;
     road.tell(FromSource::ImagesEnd { totals }).await?;
     Ok(sender)
-}
-
-/// Waits until what was shipped is on the target's disk.
-pub async fn durable(road: &Road) -> Result<(), Failure> {
-    let mut durable = road.images_durable.subscribe();
-    match tokio::time::timeout(DURABLE_TIME_MAX, durable.wait_for(|durable| *durable)).await {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let (target, waited_s) = (&road.ask.target, DURABLE_TIME_MAX.as_secs());
-            let detail = format!("host {target} did not get the base image on its disk within {waited_s} s");
-            Err(Failure::new(FailureCode::DeadlinePassed, detail).hint("look at that host's disk, then move again"))
-        }
-    }
 }
 
 /// The first disk that lies on the image.

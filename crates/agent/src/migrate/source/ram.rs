@@ -16,7 +16,6 @@ use whimbrel_core::{
 
 use super::{
     copy::{self, ended, qemu_ready},
-    images,
     road::{Copy, Road, of_qmp},
     stream::{self, Opened, RamLook},
     throttle,
@@ -30,8 +29,6 @@ const DOWNTIME_MS_WANTED: u64 = 100;
 
 /// Lets QEMU's stream go; returns when the target takes it. What QEMU sends before that waits in the sockets between them.
 async fn start(road: &Arc<Road>, opened: Option<Opened>) -> Result<Instant, Failure> {
-    // A stream that has nothing left stops the guest by itself: nothing may be left to wait for then.
-    images::durable(road).await?;
     road.step("RAM, and the rounds of the disks beside it");
     let opened = match opened {
         Some(opened) => opened,
@@ -62,6 +59,8 @@ pub async fn converge(road: &Arc<Road>, mut opened: Option<Opened>) -> Result<()
                 tracing::info!(migration = %road.ask.migration, forecast_ms, ?sample, "converged");
                 return Ok(());
             }
+            // A stream that has nothing left stops the guest by itself: nothing may be left to wait for then.
+            Decision::StartRam if !*road.images_durable.borrow() => {}
             Decision::StartRam => {
                 ram.began = Some(start(road, opened.take()).await?);
                 road.meter.begin("ram");

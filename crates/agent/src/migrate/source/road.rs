@@ -111,7 +111,7 @@ pub struct Facts {
     pub ram_sent_bytes: u64,
     pub ram_rounds: u64,
     pub write_bps_before: Option<u64>,
-    /// Of the agent and of QEMU when the move began, in CPU seconds; QEMU's own rate before.
+    /// Where the counters stood when the move began; QEMU's own rate before.
     pub spent_before: Spent,
 }
 
