@@ -10,6 +10,7 @@
 //!   whole file is the image, so nothing is hashed twice;
 //! - a sink's file is the image once [`ImageSink::digest`] says so, and safe from a power cut after [`ImageSink::sync`].
 
+mod courtesy;
 mod leaves;
 mod sink;
 mod source;

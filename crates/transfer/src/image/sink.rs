@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Leaf, Leaves, aligned, leaf};
+use super::{Leaf, Leaves, aligned, courtesy::Courtesy, leaf};
 use crate::{
     buffer::{Buffer, CHUNK_BYTES},
     error::TransferError,
@@ -26,13 +26,20 @@ pub struct ImageSink {
     file: Arc<File>,
     bytes: u64,
     leaves: Mutex<Leaves>,
+    courtesy: Arc<Courtesy>,
 }
 
 impl ImageSink {
     /// `file` is open for writing, with O_DIRECT where the file system has it, and reads as zeros. `bytes` is the length of
     /// the image.
     pub fn new(path: PathBuf, file: File, bytes: u64) -> ImageSink {
-        ImageSink { path, file: Arc::new(file), bytes, leaves: Mutex::new(Leaves::new(bytes)) }
+        ImageSink {
+            path,
+            file: Arc::new(file),
+            bytes,
+            leaves: Mutex::new(Leaves::new(bytes)),
+            courtesy: Arc::default(),
+        }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -47,12 +54,12 @@ impl ImageSink {
 
     /// Writes a chunk whose leaf was checked.
     pub(crate) async fn write(&self, offset: u64, mut buffer: Buffer, leaf: Leaf) -> Result<(), TransferError> {
-        let file = self.file.clone();
+        let (file, courtesy) = (self.file.clone(), self.courtesy.clone());
         let write = move || {
             let len = buffer.len();
             buffer.set_len(aligned(len));
             buffer[len..].fill(0);
-            file.write_all_at(&buffer, offset)
+            courtesy.after_others(|| file.write_all_at(&buffer, offset))
         };
         self.blocking("writing", write).await?;
         self.add(offset, leaf);

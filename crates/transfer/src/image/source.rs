@@ -13,7 +13,7 @@ use std::{
 
 use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::aligned;
+use super::{aligned, courtesy::Courtesy};
 use crate::{buffer::Buffer, error::TransferError};
 
 /// Places of the file that are looked for in the page cache; if each is there, so is the rest.
@@ -25,6 +25,7 @@ pub struct ImageSource {
     file: Arc<File>,
     cached: bool,
     bytes: u64,
+    courtesy: Arc<Courtesy>,
 }
 
 impl ImageSource {
@@ -36,7 +37,7 @@ impl ImageSource {
             .step_by(usize::try_from(step).unwrap_or(usize::MAX))
             .all(|at| read_at_once(&cached, at, &mut [0]));
         let file = Arc::new(if found { cached } else { direct });
-        Ok(ImageSource { path, file, cached: found, bytes })
+        Ok(ImageSource { path, file, cached: found, bytes, courtesy: Arc::default() })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -48,8 +49,9 @@ impl ImageSource {
         if self.cached && read_at_once(&self.file, offset, &mut buffer) {
             return Ok(buffer);
         }
-        let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || read_aligned(&file, offset, buffer));
+        let (file, courtesy) = (self.file.clone(), self.courtesy.clone());
+        let read = move || courtesy.after_others(|| read_aligned(&file, offset, buffer));
+        let read = tokio::task::spawn_blocking(read);
         let read = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
         read.map_err(|error| TransferError::image(&self.path, "reading", error))
     }
