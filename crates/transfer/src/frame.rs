@@ -9,16 +9,14 @@
 //!  12  offset   u64
 //!  20  len      u32   bytes of the disk that the frame speaks of
 //!  24  payload  u32   bytes that follow the header
-//!  28  digest   [32]  BLAKE3(payload, then header[0..28]); of an image's chunk BLAKE3(its leaf, then header[0..28])
+//!  28  digest   [32]  BLAKE3(payload, then header[0..28]); of an image's chunk BLAKE3(header[0..28])
 //! ```
 //!
 //! All numbers are big endian. The digest covers the header too: a chunk whose offset was hit by a bit flip must not be
-//! written to the wrong place before the round's totals find out.
+//! written to the wrong place before the round's totals find out. It does not cover an image's chunk: the image's name is the
+//! digest of all of it, against which the target holds what came.
 
-use crate::{
-    buffer::CHUNK_BYTES,
-    image::{Leaf, leaf},
-};
+use crate::buffer::CHUNK_BYTES;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"WHBF");
 const VERSION: u8 = 1;
@@ -196,17 +194,7 @@ impl Header {
 
     /// Whether the digest fits this header and `payload`.
     pub fn check_payload(&self, payload: &[u8]) -> Result<(), FrameError> {
-        self.check_digest(self.digest_of(payload))
-    }
-
-    /// The same of an image's chunk; the leaf is what the file's own digest is made of.
-    pub fn check_image(&self, payload: &[u8]) -> Result<Leaf, FrameError> {
-        let leaf = leaf(self.offset, payload);
-        self.check_digest(self.digest_of_leaf(&leaf)).map(|()| leaf)
-    }
-
-    fn check_digest(&self, found: Digest) -> Result<(), FrameError> {
-        if found == self.digest {
+        if self.digest_of(payload) == self.digest {
             return Ok(());
         }
         let Header { kind, disk, offset, payload, .. } = *self;
@@ -227,14 +215,8 @@ impl Header {
         bytes
     }
 
-    fn digest_of_leaf(&self, leaf: &Leaf) -> Digest {
-        *blake3::Hasher::new().update(leaf).update(&self.covered()).finalize().as_bytes()
-    }
-
     fn digest_of(&self, payload: &[u8]) -> Digest {
-        if self.kind == Kind::Image {
-            return self.digest_of_leaf(&leaf(self.offset, payload));
-        }
+        let payload = if self.kind == Kind::Image { &[] } else { payload };
         // The payload goes first: hashing is fastest where its blocks are aligned with BLAKE3's.
         *blake3::Hasher::new().update(payload).update(&self.covered()).finalize().as_bytes()
     }
@@ -272,7 +254,8 @@ mod tests {
         for (kind, offset) in [(Kind::Data, 4096), (Kind::Image, CHUNK_BYTES as u64)] {
             let header = Header::new(kind, 1, 2, offset, 300, &payload);
             let whole = [&header.encode()[..], &payload].concat();
-            for bit in 0..whole.len() * 8 {
+            let covered = if kind == Kind::Image { HEADER_BYTES } else { whole.len() };
+            for bit in 0..covered * 8 {
                 let mut bent = whole.clone();
                 bent[bit / 8] ^= 1 << (bit % 8);
                 let seen = Header::decode(&bent).and_then(|header| header.check_payload(&bent[HEADER_BYTES..]));

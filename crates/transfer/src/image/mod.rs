@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Ground rules:
-//! - a chunk is a subtree of the file's BLAKE3 tree: the digest that guards it on the wire is a leaf of the proof that the
-//!   whole file is the image, so nothing is hashed twice;
+//! - a chunk is a subtree of the file's BLAKE3 tree: the target alone hashes what came, each chunk as it comes, and that adds
+//!   up to the digest of the whole file, which is its name. Nothing weaker than the name is asked, nothing is hashed twice;
 //! - a sink's file is the image once [`ImageSink::digest`] says so, and safe from a power cut after [`ImageSink::sync`].
 
 mod courtesy;

@@ -52,8 +52,9 @@ impl ImageSink {
         header.offset.is_multiple_of(chunk) && len == chunk.min(self.bytes.saturating_sub(header.offset))
     }
 
-    /// Writes a chunk whose leaf was checked.
-    pub(crate) async fn write(&self, offset: u64, mut buffer: Buffer, leaf: Leaf) -> Result<(), TransferError> {
+    /// Writes a chunk. Whether it is the image's shows in [`ImageSink::digest`].
+    pub(crate) async fn write(&self, offset: u64, mut buffer: Buffer) -> Result<(), TransferError> {
+        let leaf = leaf(offset, &buffer);
         let (file, courtesy) = (self.file.clone(), self.courtesy.clone());
         let write = move || {
             let len = buffer.len();

@@ -141,9 +141,9 @@ async fn write_data(header: Header, buffer: Buffer, stream: usize, shared: Arc<S
                 pool.write(header.offset, buffer).await.map_err(failed)
             }
             Sink::Image(image) => {
-                let leaf = header.check_image(&buffer).map_err(corrupt)?;
+                header.check_payload(&buffer).map_err(corrupt)?;
                 shared.counters.received.add(u64::from(header.len));
-                image.write(header.offset, buffer, leaf).await
+                image.write(header.offset, buffer).await
             }
         }
     };
