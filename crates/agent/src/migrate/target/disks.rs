@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use whimbrel_core::{
     copy_mode,
     disk::DiskSpec,
@@ -47,14 +48,11 @@ const DAEMON_QUIT_TIME_MAX: Duration = Duration::from_secs(10);
 pub async fn accept(road: &Arc<Road>, offer: Offer, arrived: &BTreeMap<ImageDigest, PathBuf>) -> Result<(), Failure> {
     let streams = road.arrivals.data(offer.streams, DATA_STREAMS_TIME_MAX).await?;
     let retained = take_retained(road, &offer).await?;
-    let mut accepted = Vec::new();
-    let mut spec = road.ask.spec.clone();
-    spec.disks.clear();
-    for disk in &offer.disks {
-        let (answer, made) = make(road, disk, offer.source_epoch, retained.as_ref(), arrived).await?;
-        accepted.push(answer);
-        spec.disks.push(made);
-    }
+    let making = offer.disks.iter().map(|disk| make(road, disk, offer.source_epoch, retained.as_ref(), arrived));
+    // One that fails leaves no other in the middle.
+    let made = join_all(making).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let (accepted, disks): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    let spec = InstanceSpec { disks, ..road.ask.spec.clone() };
     serve(road, &spec, streams).await?;
     road.with_known(|known| {
         known.mode = accepted.iter().map(|disk| disk.mode).max();

@@ -464,5 +464,7 @@ async fn prepare(road: &Arc<Road>) -> Result<(), Failure> {
     road.step("making room");
     road.context.instances.make_incoming(road.ask.migration).await?;
     road.context.holds.at(Place::MakingRoom).await;
-    road.context.images.ensure_boot(&road.ask.spec).await
+    // Only QEMU needs them, and waits for them: they come beside the disks.
+    work(road, |road| async move { road.context.images.ensure_boot(&road.ask.spec).await });
+    Ok(())
 }
