@@ -79,19 +79,30 @@ pub(super) async fn download(
     digest: &ImageDigest,
     to: &Path,
 ) -> Result<u64, Failure> {
-    let part = part_of(to);
-    let outcome = fetch(transport, path, digest, &part).await;
-    let placed = match outcome {
-        Ok(bytes) => place(&part, to).await.map(|()| bytes).map_err(|error| unwritable(to, &error)),
-        Err(failure) => Err(failure),
-    };
-    if placed.is_err()
-        && let Err(error) = fs::remove_file(&part).await
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(unwritable(&part, &error));
+    let part = Part::of(to);
+    let bytes = fetch(transport, path, digest, &part.path).await?;
+    place(&part.path, to).await.map_err(|error| unwritable(to, &error))?;
+    Ok(bytes)
+}
+
+/// A file beside the one that it shall become; gone when nobody brings it there, also since nobody waits any more.
+struct Part {
+    path: PathBuf,
+}
+
+impl Part {
+    fn of(to: &Path) -> Part {
+        let mut name = to.as_os_str().to_owned();
+        name.push(format!(".part-{}-{}", std::process::id(), NEXT_PART.fetch_add(1, Ordering::Relaxed)));
+        Part { path: PathBuf::from(name) }
     }
-    placed
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // What cannot be removed is left to the owner of the folder, who sweeps it at its start.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 async fn fetch(transport: &Transport, path: &str, digest: &ImageDigest, part: &Path) -> Result<u64, Failure> {
@@ -101,7 +112,9 @@ async fn fetch(transport: &Transport, path: &str, digest: &ImageDigest, part: &P
     if !response.status().is_success() {
         return transport.body_of(response, &Method::GET, path).await.map(|_| 0);
     }
-    let file = fs::File::create_new(part).await.map_err(|error| unwritable(part, &error))?;
+    // Made here and not on another thread, which would make it after the future was dropped.
+    let file = std::fs::File::create_new(part).map_err(|error| unwritable(part, &error))?;
+    let file = fs::File::from_std(file);
     let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
     let mut hasher = blake3::Hasher::new();
     let mut bytes = 0;
@@ -120,12 +133,6 @@ async fn fetch(transport: &Transport, path: &str, digest: &ImageDigest, part: &P
         return Err(Failure::new(FailureCode::Corrupt, detail).hint("try again; if it stays so, upload the image anew"));
     }
     Ok(bytes)
-}
-
-fn part_of(to: &Path) -> PathBuf {
-    let mut name = to.as_os_str().to_owned();
-    name.push(format!(".part-{}-{}", std::process::id(), NEXT_PART.fetch_add(1, Ordering::Relaxed)));
-    PathBuf::from(name)
 }
 
 async fn place(part: &Path, to: &Path) -> io::Result<()> {

@@ -20,6 +20,28 @@ async fn flavors_come_and_go() {
     assert!(gone.detail.contains("flavors are m1.large"), "{gone}");
 }
 
+/// A cancelled move left part of the guest's kernel behind on its target.
+#[tokio::test]
+async fn a_download_that_nobody_waits_for_leaves_nothing() {
+    let place = Place::new().await;
+    let digest = place.image("debian", &vec![7; 8 << 20]).await.unwrap().disk.unwrap().digest;
+    let dir = place.dir.path().join("images");
+    let to = dir.join("it");
+    std::fs::create_dir(&dir).unwrap();
+    let files = || std::fs::read_dir(&dir).unwrap().count();
+    let began = async {
+        while files() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = began => {}
+        done = place.client.download_blob(&digest, &to) => panic!("it ended: {done:?}"),
+    }
+    assert_eq!(files(), 0);
+}
+
 #[tokio::test]
 async fn content_goes_up_and_comes_down_by_its_digest() {
     let place = Place::new().await;
