@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    copy_mode,
     failure::{Failure, FailureCode},
     host::HostFacts,
     instance::InstanceSpec,
@@ -41,10 +42,12 @@ impl Placement<'_> {
     /// Base images that the target does not have, each once.
     pub fn missing_base_bytes(&self) -> u64 {
         let mut seen = BTreeSet::new();
+        // A new raw disk is made from its image; one that moves lies on nothing.
+        let needed = |disk| if self.source.is_some() { copy_mode::base(disk) } else { disk.base.as_ref() };
         self.instance
             .disks
             .iter()
-            .filter_map(|disk| disk.base.as_ref())
+            .filter_map(needed)
             .filter(|base| !self.target.has_image(&base.digest) && seen.insert(&base.digest))
             .map(|base| base.file_bytes)
             .sum()

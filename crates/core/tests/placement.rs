@@ -150,6 +150,20 @@ fn disk_space() {
         &[FailureCode::NoDisk],
         &["31744 MiB"],
     );
+    // A raw disk is made from its image and lies on nothing then: only a new one needs it.
+    let raw = |case: &mut Case| {
+        case.target.images.clear();
+        case.instance.disks[0].format = DiskFormat::Raw;
+    };
+    check(raw, &[], &[]);
+    check(
+        |case| {
+            raw(case);
+            case.source = None;
+        },
+        &[FailureCode::NoDisk],
+        &["31744 MiB"],
+    );
     // What the target has of this instance is there already.
     check(
         |case| {
