@@ -20,7 +20,7 @@ use crate::{
     owner::{Owner, OwnerState},
     paths::disk_file,
     process::Exit,
-    sampler::{REPORT_WINDOW, SAMPLE_EVERY, Sampler, WriteStats},
+    sampler::{REPORT_WINDOW, SAMPLE_EVERY, Sampler, UsualWrites, WriteStats},
     vm::Vm,
 };
 
@@ -113,8 +113,8 @@ impl Instance {
     }
 
     /// What it usually writes; `None` while too little is known.
-    pub fn usual_write_bps(&self) -> Option<u64> {
-        self.sampler().usual_write_bps()
+    pub fn usual_writes(&self) -> Option<UsualWrites> {
+        self.sampler().usual_writes()
     }
 
     /// Over the whole window that is remembered.

@@ -333,10 +333,10 @@ async fn leave(road: Arc<Road>) {
 
 fn note_before(road: &Road) {
     let spent = receipt::spent_now(road);
-    let write_bps = road.instance.usual_write_bps();
+    let writes = road.instance.usual_writes();
     road.with_facts(|facts| {
         facts.spent_before = spent;
-        facts.write_bps_before = write_bps;
+        facts.writes_before = writes;
         facts.ram_total_bytes = road.instance.spec().ram_mb << 20;
     });
 }

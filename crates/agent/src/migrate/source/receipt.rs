@@ -8,12 +8,10 @@ use whimbrel_core::{
 };
 
 use super::road::{Reused, Road, Spent};
-use crate::{cpu, wire};
+use crate::{cpu, sampler::UsualWrites, wire};
 
 /// Rates below this are noise: no ratio is made of them.
 const WRITE_BPS_MIN: u64 = 64 << 10;
-/// A guest's page cache writes in bursts some seconds apart: of less time no ratio is made either.
-const RATIO_OVER_S_MIN: f64 = 5.0;
 
 /// Where the counters stand now; taken when the move begins and once more for the receipt.
 pub fn spent_now(road: &Road) -> Spent {
@@ -66,17 +64,17 @@ pub fn receipt(road: &Road, now: Spent) -> Receipt {
                 source: now.agent_s - before.agent_s + qemu_s,
                 target: target.map(|target| target.cpu_seconds),
             },
-            guest_write_ratio: write_ratio(road, facts.write_bps_before),
+            guest_write_ratio: write_ratio(road, facts.writes_before),
         }
     })
 }
 
 /// From the first byte to the stop, over what is usual for the guest.
-fn write_ratio(road: &Road, before_bps: Option<u64>) -> Option<f64> {
-    let before_bps = before_bps?;
+fn write_ratio(road: &Road, before: Option<UsualWrites>) -> Option<f64> {
+    let before = before?;
     let stop = road.written_at_stop.load(Ordering::SeqCst);
     let bytes = stop.saturating_sub(road.written_at_start.load(Ordering::SeqCst));
-    let took_s = road.meter.copied_for().as_secs_f64();
-    let known = before_bps >= WRITE_BPS_MIN && took_s >= RATIO_OVER_S_MIN;
-    known.then(|| bytes as f64 / took_s / before_bps as f64)
+    let took = road.meter.copied_for();
+    let known = before.bps >= WRITE_BPS_MIN && took >= before.telling;
+    known.then(|| bytes as f64 / took.as_secs_f64() / before.bps as f64)
 }

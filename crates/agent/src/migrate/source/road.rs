@@ -39,6 +39,7 @@ use crate::{
         link::{AcceptedDisk, FromSource, FromTarget, Message},
         meter::Meter,
     },
+    sampler::UsualWrites,
     vm::process::Vm,
 };
 
@@ -110,7 +111,7 @@ pub struct Facts {
     pub ram_left_bytes: u64,
     pub ram_sent_bytes: u64,
     pub ram_rounds: u64,
-    pub write_bps_before: Option<u64>,
+    pub writes_before: Option<UsualWrites>,
     /// Where the counters stood when the move began; QEMU's own rate before.
     pub spent_before: Spent,
 }
