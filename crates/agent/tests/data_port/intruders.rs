@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
-use whimbrel_api::agent::{GiveUp, SidePhase};
+use whimbrel_api::agent::{GiveUp, MigrationReport, SidePhase};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::MigrationId,
@@ -109,6 +109,32 @@ async fn what_is_no_hello_is_dropped_and_the_agent_goes_on() {
     other["protocol"] = 77.into();
     check("protocol", &framed(other.to_string().as_bytes()), "protocol 77 is not spoken here").await;
 
+    discard(&agent, &prepared).await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_has_ended_takes_no_more_content() {
+    let agent = Agent::start().await;
+    let prepared = agent.prepare().await;
+    let source = agent.ca.identity(Role::Agent, SOURCE);
+    discard(&agent, &prepared).await;
+    let ended = agent.client.migration(prepared.migration).await.unwrap();
+    for kind in [StreamKind::Data(0), StreamKind::Image(0), StreamKind::Ram] {
+        let mut stream = connect(&agent, &source).await;
+        let address = stream.get_ref().0.get_ref().local_addr().unwrap();
+        // Its source may have its papers still.
+        hello::offer(&mut stream, &greeting(prepared.migration, kind)).await.unwrap();
+        is_logged(&agent, address, "is over: it takes no more data").await;
+        let read = tokio::time::timeout(TIME_MAX, stream.read(&mut [0; 64])).await.expect("it was kept");
+        assert!(matches!(read, Ok(0) | Err(_)), "{kind:?}: {read:?}");
+    }
+    assert_eq!(agent.client.migration(prepared.migration).await.unwrap(), ended);
+    assert!(agent.held().is_empty(), "{:?}", agent.held());
+    agent.stop().await;
+}
+
+async fn discard(agent: &Agent, prepared: &MigrationReport) {
     let give_up = GiveUp {
         instance: agent.spec.id,
         epoch: prepared.epoch,
@@ -116,5 +142,4 @@ async fn what_is_no_hello_is_dropped_and_the_agent_goes_on() {
     };
     agent.client.discard(prepared.migration, &give_up).await.unwrap();
     agent.until("nothing left", async || agent.held().is_empty()).await;
-    agent.stop().await;
 }

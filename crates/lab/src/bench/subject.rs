@@ -140,7 +140,8 @@ async fn watched(lab: &Lab, subject: &Subject, setting: Setting, repetition: u32
         wire_bytes: seen.wire_bytes,
         cpu_s: seen.cpu_s,
         receipt_cpu_s: went.receipt_cpu_s,
-        guest_write_ratio: seen.guest_write_ratio,
+        // What an idle guest changed on order says nothing of a rate.
+        guest_write_ratio: seen.guest_write_ratio.filter(|_| setting.scenario.rates().write_bps > 0),
         longest_stall_ms: seen.longest_stall_ms,
         disk_bytes: went.disk_bytes,
         agent_rss_bytes: went.agent_rss_bytes,
