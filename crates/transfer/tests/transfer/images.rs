@@ -79,6 +79,39 @@ async fn an_image_arrives_as_it_is_and_its_digest_with_it() -> Result<()> {
     Ok(())
 }
 
+/// A frame's digest does not cover an image's chunk: what guards it is the name of the whole.
+#[tokio::test]
+async fn a_bit_that_flips_on_its_way_makes_another_image() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let image = content(5, 0, 3 * MIB + 4096);
+    let arrived = async |flipped: Option<usize>| -> Result<Option<[u8; 32]>> {
+        let sink = sink(&dir.path().join("arriving"), image.len() as u64)?;
+        let (mut near, far) = duplex(8 << 20);
+        let disk = TargetDisk { name: name(), sink: Sink::Image(sink.clone()) };
+        let receiver = Receiver::start(vec![Box::new(far) as Stream], vec![disk]);
+        let mut offset = 0;
+        for chunk in image.chunks(MIB as usize) {
+            let header = Header::new(Kind::Image, 0, 0, offset, chunk.len() as u32, chunk);
+            let mut payload = chunk.to_vec();
+            if let Some(at) = flipped.and_then(|at| at.checked_sub(offset as usize)).filter(|at| *at < payload.len()) {
+                payload[at] ^= 1;
+            }
+            near.write_all(&[&header.encode()[..], &payload].concat()).await?;
+            offset += chunk.len() as u64;
+        }
+        near.write_all(&Header::new(Kind::End, 0, 0, 0, 0, &[]).encode()).await?;
+        receiver.finish().await?;
+        Ok(sink.digest().await?)
+    };
+    let named = Some(*blake3::hash(&image).as_bytes());
+    assert_eq!(arrived(None).await?, named);
+    for at in [0, MIB as usize - 1, MIB as usize, 2 * MIB as usize + 77, image.len() - 1] {
+        let found = arrived(Some(at)).await?;
+        assert!(found.is_some() && found != named, "byte {at}: {found:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_image_that_is_not_whole_has_no_digest() -> Result<()> {
     let dir = tempfile::tempdir()?;
