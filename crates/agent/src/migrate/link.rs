@@ -58,7 +58,7 @@ pub enum FromTarget {
     WantImages {
         images: Vec<ImageDigest>,
     },
-    /// The answer to the offer takes longer: another migration brings an image that this one needs.
+    /// The answer to the offer takes longer: an image that it needs comes from another migration, or from the controller.
     Waiting,
     /// The images that came are on the target's disk: the guest may be stopped.
     ImagesDurable,

@@ -99,7 +99,7 @@ async fn accepted(road: &Arc<Road>, offer: &Offer) -> Result<Vec<AcceptedDisk>, 
             FromTarget::WantImages { images: wanted } if images.is_none() => {
                 images = Some(images::ship(road, offer, &wanted).await?);
             }
-            FromTarget::Waiting => road.step("another move brings the base image to the target"),
+            FromTarget::Waiting => road.step("the target waits for an image that comes from elsewhere"),
             other @ (FromTarget::WantImages { .. }
             | FromTarget::Word(_)
             | FromTarget::RoundDone { .. }

@@ -27,7 +27,7 @@ use whimbrel_transfer::{
     totals::DiskTotals,
 };
 
-use super::road::Road;
+use super::{images, road::Road};
 use crate::{
     instances::Retained,
     migrate::{
@@ -54,6 +54,7 @@ pub async fn accept(road: &Arc<Road>, offer: Offer, arrived: &BTreeMap<ImageDige
     let (accepted, disks): (Vec<_>, Vec<_>) = made.into_iter().unzip();
     let spec = InstanceSpec { disks, ..road.ask.spec.clone() };
     serve(road, &spec, streams).await?;
+    images::patiently(road, road.context.images.ensure_boot(&spec)).await?;
     road.with_known(|known| {
         known.mode = accepted.iter().map(|disk| disk.mode).max();
         known.running = offer.running;

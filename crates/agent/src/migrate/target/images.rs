@@ -30,7 +30,7 @@ use crate::{
     storage::Arrival,
 };
 
-/// While another migration brings an image, the source hears at least this often that it is waited for.
+/// While an image comes from elsewhere, the source hears at least this often that it is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Answers the source's offer: with what disks are accepted as, or with the images that are missing first.
@@ -85,11 +85,15 @@ async fn receive(road: &Road, streams: Vec<Stream>, arrivals: &[(DiskName, Arriv
 }
 
 async fn arrive(road: &Road, base: &BaseImage) -> Result<Option<Arrival>, Failure> {
-    let arriving = road.context.images.arrive(&base.digest, base.file_bytes, road.ask.migration);
-    tokio::pin!(arriving);
+    patiently(road, road.context.images.arrive(&base.digest, base.file_bytes, road.ask.migration)).await
+}
+
+/// As long as it takes; the source hears that it is waited for.
+pub async fn patiently<T>(road: &Road, coming: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::pin!(coming);
     loop {
-        match tokio::time::timeout(PATIENCE, &mut arriving).await {
-            Ok(arrival) => return arrival,
+        match tokio::time::timeout(PATIENCE, &mut coming).await {
+            Ok(came) => return came,
             Err(_) => road.tell(FromTarget::Waiting).await?,
         }
     }

@@ -25,7 +25,6 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
     let spec = road
         .with_known(|known| known.spec.clone())
         .ok_or_else(|| Failure::new(FailureCode::Internal, "the source wants QEMU before its disks were accepted"))?;
-    road.context.images.ensure_boot(&spec).await?;
     let taps = network::create_all(&spec, road.context.config.qemu_user).await?;
     road.work.lock().await.taps = taps.clone();
     let dir = road.incoming_dir();

@@ -464,7 +464,7 @@ async fn prepare(road: &Arc<Road>) -> Result<(), Failure> {
     road.step("making room");
     road.context.instances.make_incoming(road.ask.migration).await?;
     road.context.holds.at(Place::MakingRoom).await;
-    // Only QEMU needs them, and waits for them: they come beside the disks.
+    // Only QEMU needs them: they come beside the base image, and are waited for before the disks are accepted.
     work(road, |road| async move { road.context.images.ensure_boot(&road.ask.spec).await });
     Ok(())
 }
