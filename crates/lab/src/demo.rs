@@ -35,8 +35,8 @@ const LOAD: Rates = Rates { write_bps: 20 * MB, fsync_hz: 20, ram_bps: 4 * MB };
 /// The journals and RAM go on, so that there is something to lose on the way back too.
 const CALM: Rates = Rates { write_bps: 0, ..LOAD };
 const CHANGES_MIB: u64 = 64;
-/// The guest has written that much before it moves.
-const LOAD_BYTES_MIN: u64 = 40 * MB;
+/// The guest has written that much before it moves: 7 s of it, so that its usual rate is known.
+const LOAD_BYTES_MIN: u64 = 140 * MB;
 const LOAD_TIME_MAX: Duration = Duration::from_secs(60);
 const MOVE_TIME_MAX: Duration = Duration::from_secs(300);
 
