@@ -72,7 +72,10 @@ impl ImageStore {
         // Whole when nobody waits any more: then it is dropped there, and leaves nothing.
         let made = tokio::task::spawn_blocking(move || {
             let file = make(&partial, bytes, flag)?;
-            let sink = Arc::new(ImageSink::new(partial.clone(), file, bytes));
+            let sink = ImageSink::new(partial.clone(), file, bytes);
+            let sink = sink.map(Arc::new).inspect_err(|_| {
+                let _ = fs_err::remove_file(&partial);
+            })?;
             Ok(Arrival { digest, partial, path, sink, named: false, durable: false, _alone: alone })
         });
         let made = made.await.map_err(io::Error::other).and_then(|made| made);

@@ -14,6 +14,7 @@ mod courtesy;
 mod leaves;
 mod sink;
 mod source;
+mod writer;
 
 pub use self::{
     leaves::{Leaf, Leaves, leaf},

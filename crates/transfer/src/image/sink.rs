@@ -6,12 +6,11 @@
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Leaf, Leaves, aligned, courtesy::Courtesy, leaf};
+use super::{Leaf, Leaves, leaf, writer::Writer};
 use crate::{
     buffer::{Buffer, CHUNK_BYTES},
     error::TransferError,
@@ -26,20 +25,15 @@ pub struct ImageSink {
     file: Arc<File>,
     bytes: u64,
     leaves: Mutex<Leaves>,
-    courtesy: Arc<Courtesy>,
+    writer: Writer,
 }
 
 impl ImageSink {
     /// `file` is open for writing, with O_DIRECT where the file system has it, and reads as zeros. `bytes` is the length of
-    /// the image.
-    pub fn new(path: PathBuf, file: File, bytes: u64) -> ImageSink {
-        ImageSink {
-            path,
-            file: Arc::new(file),
-            bytes,
-            leaves: Mutex::new(Leaves::new(bytes)),
-            courtesy: Arc::default(),
-        }
+    /// the image. Fails where no thread can be started.
+    pub fn new(path: PathBuf, file: File, bytes: u64) -> io::Result<ImageSink> {
+        let writer = Writer::start(file.try_clone()?)?;
+        Ok(ImageSink { path, file: Arc::new(file), bytes, leaves: Mutex::new(Leaves::new(bytes)), writer })
     }
 
     pub fn bytes(&self) -> u64 {
@@ -53,16 +47,10 @@ impl ImageSink {
     }
 
     /// Writes a chunk. Whether it is the image's shows in [`ImageSink::digest`].
-    pub(crate) async fn write(&self, offset: u64, mut buffer: Buffer) -> Result<(), TransferError> {
+    pub(crate) async fn write(&self, offset: u64, buffer: Buffer) -> Result<(), TransferError> {
         let leaf = leaf(offset, &buffer);
-        let (file, courtesy) = (self.file.clone(), self.courtesy.clone());
-        let write = move || {
-            let len = buffer.len();
-            buffer.set_len(aligned(len));
-            buffer[len..].fill(0);
-            courtesy.after_others(|| file.write_all_at(&buffer, offset))
-        };
-        self.blocking("writing", write).await?;
+        let written = self.writer.write(offset, buffer).await;
+        written.map_err(|error| TransferError::image(&self.path, "writing", error))?;
         self.add(offset, leaf);
         Ok(())
     }

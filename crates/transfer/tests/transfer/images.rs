@@ -38,7 +38,7 @@ fn source(path: &Path, cached: bool) -> Result<Arc<ImageSource>> {
 fn sink(path: &Path, bytes: u64) -> Result<Arc<ImageSink>> {
     let _ = std::fs::remove_file(path);
     let file = OpenOptions::new().write(true).create_new(true).custom_flags(O_DIRECT).open(path)?;
-    Ok(Arc::new(ImageSink::new(path.to_owned(), file, bytes)))
+    Ok(Arc::new(ImageSink::new(path.to_owned(), file, bytes)?))
 }
 
 /// Ships `image` and says what the sink says of it.
