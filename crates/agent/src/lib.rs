@@ -29,6 +29,7 @@ pub mod network;
 pub mod owner;
 pub mod paths;
 pub mod process;
+pub mod reach;
 pub mod sampler;
 pub mod start;
 pub mod storage;

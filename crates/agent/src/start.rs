@@ -30,6 +30,7 @@ use crate::{
     join::{self, Membership},
     migrate::{Migrations, comparisons::Comparisons},
     paths::Paths,
+    reach,
     storage::{ImageStore, image::Origin},
 };
 
@@ -47,6 +48,13 @@ pub async fn run_until(config: AgentConfig, shutdown: CancellationToken) -> anyh
     // Bound early: an address that is taken is told before anything is touched.
     let control = tcp::listen(config.control_listen).context("hint: is another agent running on this host?")?;
     let hypervisor = Arc::new(Hypervisor::new(&config)?);
+    if let Some(user) = config.qemu_user {
+        for program in [&hypervisor.system, &hypervisor.img, &hypervisor.storage_daemon] {
+            reach::check(user, program, "qemu_dir")?;
+        }
+        reach::check(user, paths.state_dir(), "state_dir")?;
+        reach::check(user, paths.run_root(), "run_dir")?;
+    }
     hypervisor.choose_pages();
     let membership = join::membership(&config, &paths, &shutdown).await?;
     let qemu = Qemu::probe(&hypervisor, &paths).await?;

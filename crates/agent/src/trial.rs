@@ -1,6 +1,13 @@
 //! What tests need to try things with the real QEMUs: `./x env` names them, `./x test` sets them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -18,6 +25,7 @@ use crate::{
     config::{DiskAio, DiskCache, QemuUser},
     hypervisor::Hypervisor,
     paths::Paths,
+    reach,
     storage::{ImageStore, image::Origin},
     vm::record::VmRecord,
 };
@@ -44,8 +52,14 @@ impl Trial {
     pub fn on(variable: &str, user: Option<QemuUser>) -> Self {
         let qemu =
             std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run `eval \"$(./x env)\"`"));
-        let qemu = PathBuf::from(qemu);
+        let mut qemu = PathBuf::from(qemu);
         let dir = tempfile::tempdir().unwrap();
+        if let Some(user) = user {
+            fs_err::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+            if reach::check(user, &qemu.join("qemu-img"), "").is_err() {
+                qemu = copy(&qemu, dir.path());
+            }
+        }
         let paths = Paths::new(&dir.path().join("s"), &dir.path().join("r"), user).unwrap();
         paths.make().unwrap();
         let hypervisor = Arc::new(Hypervisor {
@@ -60,6 +74,14 @@ impl Trial {
         let images = Arc::new(ImageStore::new(paths.clone(), hypervisor.clone(), Origin::Nowhere));
         Trial { dir, paths, hypervisor, images }
     }
+}
+
+/// QEMU with its firmware, for a user that gets at none in a checkout below `/root`.
+fn copy(bin: &Path, to: &Path) -> PathBuf {
+    let unpacked = bin.parent().unwrap();
+    let copied = Command::new("cp").arg("--archive").args([unpacked, &to.join("qemu")]).status().unwrap();
+    assert!(copied.success(), "cannot copy {}", unpacked.display());
+    to.join("qemu").join(bin.file_name().unwrap())
 }
 
 /// A test that failed leaves no guest behind.

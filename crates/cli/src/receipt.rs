@@ -28,8 +28,8 @@ pub fn print(receipt: &Receipt, verification: Verification, names: (&str, &str))
         ]
     });
     table::print(&["disk", "size", "allocated", "sent", "reused", "verified"], rows.collect());
-    let ratio =
-        receipt.guest_write_ratio.map_or("not known of so short a time".to_owned(), |ratio| format!("{ratio:.2}"));
+    let unknown = || "not known (a short move, or a guest of no steady rate)".to_owned();
+    let ratio = receipt.guest_write_ratio.map_or_else(unknown, |ratio| format!("{ratio:.2}"));
     table::print_pairs(&[
         ("mode", mode(receipt.mode).to_owned()),
         ("RAM", format!("{} in {} passes", table::bytes(receipt.ram.sent_bytes), receipt.ram.rounds)),

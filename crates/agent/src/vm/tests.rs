@@ -1,6 +1,6 @@
 //! With both real QEMUs: guests that do not run, so no kernel is needed.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::time::Duration;
 
 use whimbrel_core::failure::FailureCode;
 use whimbrel_qmp::RunState;
@@ -115,7 +115,6 @@ async fn qemu_runs_as_its_own_user_and_cannot_touch_the_agents_records() {
     let nobody = QemuUser { uid: 65534, gid: 65534 };
     for variable in QEMU_VARIABLES {
         let trial = Trial::on(variable, Some(nobody));
-        fs_err::set_permissions(trial.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let start = start_spec(&trial, false).await;
         let vm = Vm::start(&trial.hypervisor, start.clone()).await.unwrap();
         let status = fs_err::read_to_string(format!("/proc/{}/status", vm.pid())).unwrap();
