@@ -21,6 +21,7 @@ pub mod failure;
 pub mod forecast;
 pub mod host;
 pub mod id;
+pub mod identity;
 pub mod instance;
 pub mod migration;
 pub mod precheck;

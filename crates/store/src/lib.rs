@@ -12,6 +12,7 @@ mod claim;
 mod error;
 mod flavor;
 mod host;
+mod identity;
 mod image;
 mod instance;
 mod join_token;
@@ -26,6 +27,9 @@ pub use claim::{HostLoad, Room};
 pub use error::{Result, StoreError};
 pub use flavor::FlavorRow;
 pub use host::{HostRow, HostState};
+pub use identity::{
+    DomainRow, GrantFilter, GrantRow, GrantScope, Grantee, IdentityToken, ProjectRow, RoleRow, UserRow,
+};
 pub use image::{ImageDisk, ImageRow};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use join_token::NewJoinToken;

@@ -20,7 +20,7 @@ impl<'r> Record<'r> {
         Ok(Record { object, id, row })
     }
 
-    fn corrupt(&self, column: &'static str, reason: impl Display) -> StoreError {
+    pub(crate) fn corrupt(&self, column: &'static str, reason: impl Display) -> StoreError {
         StoreError::Corrupt { object: self.object, id: self.id.clone(), column, reason: reason.to_string() }
     }
 
@@ -43,6 +43,15 @@ impl<'r> Record<'r> {
     pub(crate) fn number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<N> {
         let value: i64 = self.us(column)?;
         N::try_from(value).map_err(|_| self.corrupt(column, format!("{value} is out of range")))
+    }
+
+    /// A BIGINT of 0 or 1.
+    pub(crate) fn flag(&self, column: &'static str) -> Result<bool> {
+        match self.us(column)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.corrupt(column, format!("{other} is neither 0 nor 1"))),
+        }
     }
 
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &'static str) -> Result<T> {

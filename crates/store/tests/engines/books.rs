@@ -16,7 +16,7 @@ use whimbrel_store::{
 
 use crate::fixture::{Database, NOW_US, ROOM, create_idle, facts, host, instance, uuid};
 
-fn assert_not_found<T: std::fmt::Debug>(result: Result<T, StoreError>, object: &str, id: &str) {
+pub fn assert_not_found<T: std::fmt::Debug>(result: Result<T, StoreError>, object: &str, id: &str) {
     match result {
         Err(StoreError::NotFound { object: what, id: which }) => assert_eq!((what, which.as_str()), (object, id)),
         other => panic!("no {object} '{id}' expected, not {other:?}"),

@@ -1,6 +1,7 @@
 //! Every statement on both engines: the same cases, each on an empty database of its own.
 mod books;
 mod fixture;
+mod identity;
 mod migrations;
 mod postgres;
 mod schema;
@@ -22,7 +23,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 20] = cases![
+const CASES: [(&str, Case); 25] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -38,6 +39,11 @@ const CASES: [(&str, Case); 20] = cases![
     books::the_owner_at_the_higher_epoch_is_believed,
     books::the_last_room_is_given_once,
     books::a_claim_waits_for_its_turn,
+    identity::names_are_unique_in_a_domain,
+    identity::a_change_names_what_was_read,
+    identity::grants_are_found_by_what_they_are,
+    identity::a_token_lives_until_it_expires_or_is_taken_back,
+    identity::what_goes_takes_its_grants_and_tokens_along,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,

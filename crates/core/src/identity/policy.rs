@@ -1,0 +1,110 @@
+//! Who may do what, as one table: each operation lists what is enough for it.
+//!
+//! Ground rules: nothing is allowed by default; `admin` on any scope is an administrator of the whole cloud, as in Keystone
+//! and Nova without `enforce_scope`; a refusal tells what would have been enough.
+//! Sources: keystone, common/policies/*.py (defaults of 2025).
+
+use super::{DomainId, ProjectId, Requester, Role, Scope, UserId};
+
+/// One thing that is enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    AnyToken,
+    Admin,
+    /// That role on the system.
+    System(Role),
+    /// That role on the target's domain.
+    Domain(Role),
+    /// That role on the target's project.
+    Project(Role),
+    /// The target is who asks.
+    Oneself,
+}
+
+/// What an operation is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Target<'a> {
+    pub user: Option<&'a UserId>,
+    pub project: Option<&'a ProjectId>,
+    pub domain: Option<&'a DomainId>,
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $needs:expr),+ $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Operation { $($(#[$doc])* $name),+ }
+
+        impl Operation {
+            pub const ALL: &'static [Operation] = &[$(Operation::$name),+];
+
+            /// Any one of these is enough.
+            pub fn needs(self) -> &'static [Need] {
+                match self { $(Operation::$name => $needs),+ }
+            }
+        }
+    };
+}
+
+const READ_ALL: &[Need] = &[Need::Admin, Need::System(Role::Reader)];
+const READ_DOMAIN: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader)];
+const WRITE_ALL: &[Need] = &[Need::Admin];
+const WRITE_DOMAIN: &[Need] = &[Need::Admin, Need::Domain(Role::Manager)];
+const READ_OR_SELF: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Oneself];
+
+operations! {
+    /// Catalog, own projects and domains, own token.
+    ReadOneself = &[Need::AnyToken],
+    /// A token that somebody else holds.
+    CheckToken = READ_OR_SELF,
+    RevokeToken = &[Need::Admin, Need::Oneself],
+    ListDomains = READ_ALL,
+    ShowDomain = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Project(Role::Reader)],
+    WriteDomain = WRITE_ALL,
+    ListProjects = READ_DOMAIN,
+    ShowProject = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Project(Role::Reader)],
+    WriteProject = WRITE_DOMAIN,
+    ListUsers = READ_DOMAIN,
+    ShowUser = READ_OR_SELF,
+    WriteUser = WRITE_DOMAIN,
+    ChangeOwnPassword = &[Need::Oneself],
+    ListRoles = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Manager)],
+    WriteRole = WRITE_ALL,
+    ListGrants = READ_DOMAIN,
+    WriteGrant = WRITE_DOMAIN,
+    /// Else a domain's manager could make anyone an administrator of the whole cloud.
+    GrantAdmin = WRITE_ALL,
+    ReadServices = READ_ALL,
+}
+
+pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {
+    operation.needs().iter().any(|need| meets(*need, requester, target))
+}
+
+fn meets(need: Need, requester: &Requester, target: Target<'_>) -> bool {
+    match need {
+        Need::AnyToken => true,
+        Need::Admin => requester.has(Role::Admin),
+        Need::System(role) => requester.scope == Scope::System && requester.has(role),
+        Need::Domain(role) => match &requester.scope {
+            Scope::Domain(domain) => target.domain == Some(domain) && requester.has(role),
+            Scope::Unscoped | Scope::Project { .. } | Scope::System => false,
+        },
+        Need::Project(role) => {
+            requester.project().is_some_and(|mine| target.project == Some(mine)) && requester.has(role)
+        }
+        Need::Oneself => target.user == Some(&requester.user),
+    }
+}
+
+/// For the refused: what would have been enough, in words.
+pub fn enough(operation: Operation) -> String {
+    let words = operation.needs().iter().map(|need| match need {
+        Need::AnyToken => "a token".to_owned(),
+        Need::Admin => "the role admin".to_owned(),
+        Need::System(role) => format!("{} on the system", role.as_str()),
+        Need::Domain(role) => format!("{} on its domain", role.as_str()),
+        Need::Project(role) => format!("{} on its project", role.as_str()),
+        Need::Oneself => "being that user".to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" or ")
+}
