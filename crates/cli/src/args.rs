@@ -32,6 +32,8 @@ pub enum Command {
     /// A whole cloud on one machine, to try and to measure
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Makes the first administrator of OpenStack's front door, and tells its clients how to log in
+    Bootstrap(Bootstrap),
     /// Size templates
     Flavor(Noun<Flavor>),
     /// Disk and kernel images
@@ -50,6 +52,25 @@ pub enum Command {
 pub struct Daemon {
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Bootstrap {
+    /// Of user `admin`: the first line of this file; a random one if there is none
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Only this one
+    #[arg(long, value_enum)]
+    pub print: Option<Credentials>,
+}
+
+/// How clients take their credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Credentials {
+    /// Shell exports
+    Openrc,
+    /// `clouds.yaml`
+    Clouds,
 }
 
 #[derive(Debug, Subcommand)]

@@ -23,6 +23,14 @@ pub fn connect() -> Result<ControllerClient, Failure> {
     ControllerClient::new(&url, &ca, token.trim())
 }
 
+/// Where the controller's CA is, for other clients.
+pub fn ca_file() -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(variable(CA)?);
+    std::path::absolute(&path).map_err(|error| {
+        Failure::new(FailureCode::BadRequest, format!("{} ({CA}) is no path: {error}", path.display()))
+    })
+}
+
 fn variable(name: &str) -> Result<String, Failure> {
     std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or_else(|| {
         Failure::new(FailureCode::BadRequest, format!("{name} is not set, so no controller is known"))

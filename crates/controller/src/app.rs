@@ -14,7 +14,10 @@ use whimbrel_daemon::{
 };
 use whimbrel_store::{HostRow, PageAsk, Store};
 
-use crate::{agents::Agents, answer::failure_of, heartbeat::Heartbeats, image::Vault, migrate::Drivers};
+use crate::{
+    agents::Agents, answer::failure_of, heartbeat::Heartbeats, image::Vault, migrate::Drivers,
+    openstack::identity::Passwords,
+};
 
 /// Names listed in one error.
 const NAMES_MAX: u32 = 10;
@@ -30,6 +33,7 @@ pub struct App {
     pub agents: Agents,
     pub heartbeats: Heartbeats,
     pub drivers: Drivers,
+    pub passwords: Passwords,
     /// Something about a server changed: the reconciler need not wait for its next look.
     pub servers_changed: Notify,
     pub tasks: TaskTracker,

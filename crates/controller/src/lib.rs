@@ -21,6 +21,7 @@ mod extract;
 mod heartbeat;
 mod image;
 mod migrate;
+mod openstack;
 mod reconcile;
 mod server_view;
 mod spec;

@@ -24,6 +24,7 @@ use crate::{
     heartbeat::{self, Heartbeats},
     image::Vault,
     migrate::{self, Drivers},
+    openstack::identity::{self, Passwords},
     reconcile,
 };
 
@@ -78,6 +79,7 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
     let identity = app::own_identity(&authority, state_dir, &config.name, &config.certificate_names())?;
     let store = Store::open(&config.database_url()).await.context("cannot open the database")?;
     admin_token(&store, &config.admin_token_file()).await?;
+    identity::seed(&store, App::now_us()).await.context("cannot prepare the identity records")?;
     Ok(Arc::new(App {
         agents: Agents::new(identity.clone(), authority.certificate().clone()),
         vault: Vault::open(state_dir)?,
@@ -86,6 +88,7 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
         identity,
         heartbeats: Heartbeats::default(),
         drivers: Drivers::default(),
+        passwords: Passwords::new()?,
         servers_changed: Notify::new(),
         tasks: TaskTracker::new(),
         shutdown,
@@ -95,6 +98,7 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
 fn spawn_loops(app: &Shared, config: &ControllerConfig) {
     app.tasks.spawn(heartbeat::watch(app.clone()));
     app.tasks.spawn(reconcile::run(app.clone()));
+    app.tasks.spawn(identity::forget_expired(app.clone()));
     app.tasks.spawn(keep_renewed(app.clone(), config.state_dir.clone(), config.certificate_names()));
 }
 

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     agent::Heartbeat,
     native::{
-        Flavor, Host, Image, ImagePart, Join, JoinToken, Joined, Migration, NewFlavor, NewImage, NewJoinToken,
-        NewMigration, NewServer, PAGE_MAX, Page, Plan, Renew, Server, Version,
+        Bootstrap, Bootstrapped, Flavor, Host, Image, ImagePart, Join, JoinToken, Joined, Migration, NewFlavor,
+        NewImage, NewJoinToken, NewMigration, NewServer, PAGE_MAX, Page, Plan, Renew, Server, Version,
     },
 };
 
@@ -72,6 +72,10 @@ impl ControllerClient {
     /// The OpenAPI document.
     pub async fn openapi(&self) -> Result<serde_json::Value, Failure> {
         self.transport.get("/v1/openapi.json").await
+    }
+
+    pub async fn bootstrap(&self, ask: &Bootstrap) -> Result<Bootstrapped, Failure> {
+        self.transport.post("/v1/bootstrap", Some(ask)).await
     }
 
     pub async fn create_flavor(&self, new: &NewFlavor) -> Result<Flavor, Failure> {

@@ -17,6 +17,7 @@
 //! | `POST /v1/join-tokens` | `NewJoinToken` | `JoinToken` |
 //! | `POST /v1/join` | `Join`, without a token or certificate | `Joined` |
 //! | `POST /v1/renew` | `Renew`, with the agent's certificate | `Joined` |
+//! | `POST /v1/bootstrap` | `Bootstrap` | `Bootstrapped`: the first administrator of OpenStack's front door |
 //! | `PUT /v1/hosts/{name}/heartbeat` | `agent::Heartbeat`, with that host's certificate | 204 |
 //!
 //! Lists take `?limit=` (at most `PAGE_MAX`) and `?marker=`; they answer `{"items": [...], "next": marker or null}`.
@@ -336,4 +337,22 @@ pub struct Renew {
 pub struct Joined {
     pub certificate_pem: String,
     pub ca_pem: String,
+}
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// Of the user `admin`; takes the place of the one before.
+    pub password: String,
+}
+
+/// How OpenStack's clients log in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Bootstrapped {
+    pub auth_url: String,
+    pub region: String,
+    pub user: String,
+    pub project: String,
+    /// Of both.
+    pub domain: String,
 }

@@ -1,5 +1,6 @@
 //! What each command does, a file per noun.
 
+mod bootstrap;
 mod flavor;
 mod host;
 mod image;
@@ -25,6 +26,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
             whimbrel_agent::run(whimbrel_agent::config::AgentConfig::load(&daemon.config)?).await?
         }
         Command::Lab(command) => whimbrel_lab::run(command).await?,
+        Command::Bootstrap(command) => bootstrap::run(&connect()?, command).await?,
         Command::Flavor(noun) => flavor::run(&connect()?, noun.verb, noun.json).await?,
         Command::Image(noun) => image::run(&connect()?, noun.verb, noun.json).await?,
         Command::Server(noun) => server::run(&connect()?, noun.verb, noun.json).await?,

@@ -3,6 +3,7 @@
 //! Ground rules: a handler checks, writes what is wanted, and answers; nothing here waits for an agent to do work. Every
 //! body is bounded, every refusal is problem JSON.
 mod blobs;
+mod bootstrap;
 mod flavors;
 mod hosts;
 mod images;
@@ -20,7 +21,7 @@ use axum::{
 use whimbrel_api::native::{Page, Version};
 use whimbrel_core::failure::{Failure, FailureCode};
 
-use crate::{answer::ApiError, app::Shared};
+use crate::{answer::ApiError, app::Shared, openstack};
 
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// A host with thousands of instances.
@@ -53,6 +54,8 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/join-tokens", post(join::create_token))
         .route("/v1/join", post(join::join))
         .route("/v1/renew", post(join::renew))
+        .route("/v1/bootstrap", post(bootstrap::bootstrap))
+        .merge(openstack::router())
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_call)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{blobs, flavors, hosts, images, join, migrations, servers};
+use super::{blobs, bootstrap, flavors, hosts, images, join, migrations, servers};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +37,7 @@ use super::{blobs, flavors, hosts, images, join, migrations, servers};
         join::create_token,
         join::join,
         join::renew,
+        bootstrap::bootstrap,
     )
 )]
 struct Document;

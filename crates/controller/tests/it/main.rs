@@ -2,6 +2,7 @@
 //! whose guests are only told of.
 mod fake_agent;
 mod flavors_and_images;
+mod identity;
 mod moves;
 mod place;
 mod refusals;
