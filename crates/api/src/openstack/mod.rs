@@ -1,7 +1,12 @@
-//! OpenStack's wire types, as its clients know them: what a request may say, what an answer looks like.
+//! OpenStack's wire types, as its clients know them: what a request may say at a microversion, what an answer looks like there.
 //!
-//! - `identity`: Keystone's version 3.
+//! - `identity`: Keystone's version 3;
+//! - `microversion`: which version of the Compute API a request is answered at;
+//! - `fault`: the error body of the Compute API.
 //!
-//! Ground rules: pure, one record in and one body out. Names and messages are OpenStack's, since clients read them.
+//! Ground rules: pure, one record in and one body out; what differs between versions stands in tables, not in branches of the
+//! controller. Names and messages are OpenStack's, since clients read them.
 
+pub mod fault;
 pub mod identity;
+pub mod microversion;
