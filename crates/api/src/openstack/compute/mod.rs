@@ -1,0 +1,17 @@
+//! Bodies of the Compute API: one file per resource, records in and JSON out, requests in and typed values out.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `shape` | tables of an answer's fields, and who asks for it at which version |
+//! | `fields`, `values`, `literal` | tables of a request's keys, the strict reading of their values, and how a refusal writes them |
+//! | `times` | times as the API writes and reads them |
+//!
+//! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
+//! refusal says what Nova says, since clients and their tests read it.
+
+pub mod fields;
+pub mod literal;
+pub mod shape;
+pub mod times;
+pub mod values;
+pub mod versions;

@@ -1,0 +1,226 @@
+//! Answers as tables: which field an object has, from and until which version, and for whom.
+//!
+//! ```text
+//!  record ─┐
+//!  table  ─┼▶ object ─▶ {"field": value, ...}
+//!  View   ─┘  (version asked for, who asks, where the API lives)
+//! ```
+//!
+//! Ground rules: a body is exactly what its table says, since strict clients refuse a field too many as well as one too few. The
+//! same field may stand in several rows, as long as at most one of them applies to a version and a viewer.
+//! Source: nova, api/openstack/compute/views and api/openstack/common.py, `ViewBuilder`.
+
+use serde_json::{Map, Value, json};
+
+use super::super::microversion::Microversion;
+
+/// Who reads the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    Admin,
+    Member,
+}
+
+/// What an answer depends on besides its record.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub at: Microversion,
+    pub viewer: Viewer,
+    /// Where the versioned API lives, without a slash at the end: `https://host:8774/v2.1`.
+    pub base: &'a str,
+}
+
+impl View<'_> {
+    pub fn is_admin(&self) -> bool {
+        self.viewer == Viewer::Admin
+    }
+
+    pub fn since(&self, minor: u16) -> bool {
+        self.at >= Microversion::v2(minor)
+    }
+
+    /// Where an object is, with the version and without it.
+    pub fn links(&self, collection: &str, id: &str) -> Value {
+        json!([self.own_link(collection, id), self.bookmark(collection, id)])
+    }
+
+    pub fn own_link(&self, collection: &str, id: &str) -> Value {
+        json!({ "rel": "self", "href": format!("{}/{collection}/{id}", self.base) })
+    }
+
+    pub fn bookmark(&self, collection: &str, id: &str) -> Value {
+        json!({ "rel": "bookmark", "href": format!("{}/{collection}/{id}", self.unversioned()) })
+    }
+
+    /// `{"<name>": [...]}`, and `<name>_links` where more follows. `next` is the query that asks for it.
+    pub fn page(&self, name: &str, path: &str, items: Vec<Value>, next: Option<&str>) -> Value {
+        let mut body = Map::from_iter([(name.to_owned(), Value::Array(items))]);
+        if let Some(query) = next {
+            body.insert(format!("{name}_links"), json!([self.next_link(path, query)]));
+        }
+        Value::Object(body)
+    }
+
+    pub fn next_link(&self, path: &str, query: &str) -> Value {
+        json!({ "rel": "next", "href": format!("{}/{path}?{query}", self.base) })
+    }
+
+    fn unversioned(&self) -> &str {
+        match self.base.rsplit_once('/') {
+            Some((before, version)) if version.starts_with("v2") => before,
+            Some(_) | None => self.base,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    ByAll,
+    ByAdmin,
+    ByMember,
+}
+
+enum Read<R> {
+    Always(fn(&R, &View) -> Value),
+    Maybe(fn(&R, &View) -> Option<Value>),
+}
+
+/// A row of a table: a field of an answer.
+pub struct Field<R> {
+    name: &'static str,
+    since: Microversion,
+    until: Option<Microversion>,
+    seen: Seen,
+    read: Read<R>,
+}
+
+impl<R> Field<R> {
+    pub const fn new(name: &'static str, read: fn(&R, &View) -> Value) -> Field<R> {
+        Field { name, since: Microversion::FIRST, until: None, seen: Seen::ByAll, read: Read::Always(read) }
+    }
+
+    /// A field that is left out of the answer where the record has nothing to say.
+    pub const fn maybe(name: &'static str, read: fn(&R, &View) -> Option<Value>) -> Field<R> {
+        Field { name, since: Microversion::FIRST, until: None, seen: Seen::ByAll, read: Read::Maybe(read) }
+    }
+
+    pub const fn since(mut self, minor: u16) -> Field<R> {
+        self.since = Microversion::v2(minor);
+        self
+    }
+
+    /// The last version that has it.
+    pub const fn until(mut self, minor: u16) -> Field<R> {
+        self.until = Some(Microversion::v2(minor));
+        self
+    }
+
+    pub const fn admin(mut self) -> Field<R> {
+        self.seen = Seen::ByAdmin;
+        self
+    }
+
+    /// For all but administrators, who get the same field by another row.
+    pub const fn member(mut self) -> Field<R> {
+        self.seen = Seen::ByMember;
+        self
+    }
+
+    fn applies(&self, view: &View) -> bool {
+        let seen = match self.seen {
+            Seen::ByAll => true,
+            Seen::ByAdmin => view.viewer == Viewer::Admin,
+            Seen::ByMember => view.viewer == Viewer::Member,
+        };
+        seen && self.since <= view.at && self.until.is_none_or(|until| view.at <= until)
+    }
+}
+
+/// The fields of the tables that apply, in their order.
+pub fn object<R>(tables: &[&[Field<R>]], record: &R, view: &View) -> Value {
+    let rows = tables.iter().flat_map(|table| table.iter()).filter(|field| field.applies(view));
+    let read = |field: &Field<R>| match field.read {
+        Read::Always(read) => Some(read(record, view)),
+        Read::Maybe(read) => read(record, view),
+    };
+    Value::Object(rows.filter_map(|field| Some((field.name.to_owned(), read(field)?))).collect())
+}
+
+/// What the tests of the resources look through.
+#[cfg(test)]
+pub(super) mod seen {
+    use super::*;
+
+    pub fn by(viewer: Viewer, minor: u16) -> View<'static> {
+        View { at: Microversion::v2(minor), viewer, base: "https://h:1/compute/v2.1" }
+    }
+
+    pub fn admin(minor: u16) -> View<'static> {
+        by(Viewer::Admin, minor)
+    }
+
+    pub fn member(minor: u16) -> View<'static> {
+        by(Viewer::Member, minor)
+    }
+
+    /// Names of an object's fields, sorted.
+    pub fn names(object: &Value) -> Vec<&str> {
+        let mut names: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{seen::*, *};
+
+    type Row = Field<Option<u8>>;
+
+    const TABLE: &[Row] = &[
+        Row::new("a", |_, _| json!(1)),
+        Row::new("b", |_, _| json!("text")).until(4),
+        Row::new("b", |_, _| json!(2)).since(5),
+        Row::maybe("c", |record, _| record.map(|value| json!(value))),
+        Row::new("d", |_, _| json!("admin")).admin(),
+        Row::new("d", |_, _| json!("all")).member().since(9),
+    ];
+
+    #[test]
+    fn a_field_is_there_from_until_and_for_whom_its_row_says() {
+        let check = |record: Option<u8>, view: View, want: Value| {
+            assert_eq!(object(&[TABLE], &record, &view), want, "{view:?}");
+        };
+        check(None, member(4), json!({"a": 1, "b": "text"}));
+        check(None, member(5), json!({"a": 1, "b": 2}));
+        check(Some(3), member(8), json!({"a": 1, "b": 2, "c": 3}));
+        check(None, admin(8), json!({"a": 1, "b": 2, "d": "admin"}));
+        check(None, admin(9), json!({"a": 1, "b": 2, "d": "admin"}));
+        check(None, member(9), json!({"a": 1, "b": 2, "d": "all"}));
+    }
+
+    #[test]
+    fn links_name_the_version_and_bookmarks_do_not() {
+        let view = member(1);
+        assert_eq!(
+            view.links("servers", "7"),
+            json!([
+                {"rel": "self", "href": "https://h:1/compute/v2.1/servers/7"},
+                {"rel": "bookmark", "href": "https://h:1/compute/servers/7"}
+            ])
+        );
+        let bare = View { base: "https://h:1/v2.1", ..view };
+        assert_eq!(bare.bookmark("images", "7")["href"], "https://h:1/images/7");
+        let unversioned = View { base: "https://h:1/compute", ..view };
+        assert_eq!(unversioned.bookmark("images", "7")["href"], "https://h:1/compute/images/7");
+    }
+
+    #[test]
+    fn a_page_says_what_follows_only_where_something_does() {
+        let view = member(1);
+        assert_eq!(view.page("things", "things", vec![json!(1)], None), json!({"things": [1]}));
+        let next = json!([{"rel": "next", "href": "https://h:1/compute/v2.1/things/detail?limit=1&marker=x"}]);
+        let page = view.page("things", "things/detail", vec![json!(1)], Some("limit=1&marker=x"));
+        assert_eq!(page, json!({"things": [1], "things_links": next}));
+    }
+}

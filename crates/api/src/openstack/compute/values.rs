@@ -1,0 +1,353 @@
+//! The strict reading of one value of a request: its type, its length or range, its form.
+//!
+//! Ground rules: what Nova takes is taken and nothing else: numbers may come as strings of digits, booleans as one of the words
+//! of `WORDS`, names neither begin nor end with a space.
+//! Sources: nova, api/validation/parameter_types.py; oslo.utils, `strutils.bool_from_string`; jsonschema's messages.
+
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
+
+use serde_json::{Number, Value};
+use uuid::Uuid;
+
+use super::{super::fault::Fault, fields::Input, literal};
+
+/// Words that stand for a boolean, as they may be written.
+const WORDS: &[(bool, &[&str])] = &[
+    (true, &["True", "TRUE", "true", "1", "ON", "On", "on", "YES", "Yes", "yes"]),
+    (false, &["False", "FALSE", "false", "0", "OFF", "Off", "off", "NO", "No", "no"]),
+];
+
+/// Most of what is stored is a column of this width.
+pub const SHORT: RangeInclusive<usize> = 1..=255;
+/// The largest integer of a database column.
+pub const INTEGER_MAX: i64 = 0x7FFF_FFFF;
+
+const METADATA_KEY: &str = "^[a-zA-Z0-9-_:. ]{1,255}$";
+const HOST: &str = "^[a-zA-Z0-9-._]*$";
+const DIGITS: &str = "^-?[0-9]+$";
+const DECIMAL: &str = r"^[0-9]+(\.[0-9]+)?$";
+
+/// A form that a text must have: the pattern that a refusal quotes, and what it means.
+pub struct Form {
+    pub pattern: &'static str,
+    pub fits: fn(&str) -> bool,
+}
+
+pub const HOST_NAME: Form = Form { pattern: HOST, fits: |text| only_of(text, "-._") };
+pub const TAG: Form = Form { pattern: "^[^,/]*$", fits: |text| !text.contains([',', '/']) };
+pub const PRINTABLE: Form = Form { pattern: "^[printable]*$", fits: |text| text.chars().all(is_printable) };
+
+impl<'a> Input<'a> {
+    pub fn text(self, length: RangeInclusive<usize>) -> Result<&'a str, Fault> {
+        let text = self.value.as_str().ok_or_else(|| self.wrong_type("'string'"))?;
+        let characters = text.chars().count();
+        if characters < *length.start() {
+            return Err(self.refuse(format_args!("{} is too short", literal::quoted_text(text))));
+        }
+        if characters > *length.end() {
+            return Err(self.refuse(format_args!("{} is too long", literal::quoted_text(text))));
+        }
+        Ok(text)
+    }
+
+    pub fn text_of(self, length: RangeInclusive<usize>, form: &Form) -> Result<String, Fault> {
+        let text = self.text(length)?;
+        match (form.fits)(text) {
+            true => Ok(text.to_owned()),
+            false => Err(self.refuse(format_args!("{} does not match '{}'", literal::quoted_text(text), form.pattern))),
+        }
+    }
+
+    pub fn or_null<T>(self, read: impl FnOnce(Self) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+        if self.is_null() { Ok(None) } else { read(self).map(Some) }
+    }
+
+    /// What people call a thing.
+    pub fn name(self) -> Result<String, Fault> {
+        let text = self.text(SHORT)?;
+        let edged = text.starts_with(is_space) || text.ends_with(is_space);
+        if edged || !text.chars().all(is_printable) {
+            let rule = "An invalid 'name' value was provided. The name must be: printable characters. Can not start or end \
+                        with whitespace.";
+            return Err(Fault::new(400, rule));
+        }
+        Ok(text.to_owned())
+    }
+
+    pub fn host(self) -> Result<String, Fault> {
+        self.text_of(SHORT, &HOST_NAME)
+    }
+
+    pub fn one_of(self, allowed: &[&'static str]) -> Result<&'static str, Fault> {
+        let found = self.value.as_str().and_then(|text| allowed.iter().find(|word| **word == text));
+        found.copied().ok_or_else(|| {
+            let words: Vec<String> = allowed.iter().map(|word| literal::quoted_text(word)).collect();
+            self.refuse(format_args!("{} is not one of [{}]", literal::quoted(self.value), words.join(", ")))
+        })
+    }
+
+    pub fn boolean(self) -> Result<bool, Fault> {
+        let word = |text: &str| WORDS.iter().find(|(_, words)| words.contains(&text)).map(|(value, _)| *value);
+        match self.value {
+            Value::Bool(value) => Some(*value),
+            Value::String(text) => word(text),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+        }
+        .ok_or_else(|| {
+            let words = |(value, words): &(bool, &[&str])| {
+                let quoted: Vec<String> = words.iter().map(|word| literal::quoted_text(word)).collect();
+                format!("{}, {}", literal::quoted(&Value::Bool(*value)), quoted.join(", "))
+            };
+            let all: Vec<String> = WORDS.iter().map(words).collect();
+            self.refuse(format_args!("{} is not one of [{}]", literal::quoted(self.value), all.join(", ")))
+        })
+    }
+
+    /// A number, or a string of its digits.
+    pub fn integer(self, range: RangeInclusive<i64>) -> Result<i64, Fault> {
+        let number = match self.value {
+            Value::Number(number) => number.as_i64(),
+            Value::String(text) => digits(text),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let number = number.ok_or_else(|| match self.value {
+            Value::String(text) => {
+                self.refuse(format_args!("{} does not match '{DIGITS}'", literal::quoted_text(text)))
+            }
+            Value::Number(number) if number.is_u64() => self.too_large(*range.end()),
+            Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                self.wrong_type("'integer', 'string'")
+            }
+        })?;
+        if number < *range.start() {
+            let (value, least) = (literal::plain(self.value), range.start());
+            return Err(self.refuse(format_args!("{value} is less than the minimum of {least}")));
+        }
+        if number > *range.end() {
+            return Err(self.too_large(*range.end()));
+        }
+        Ok(number)
+    }
+
+    /// A JSON number, where one is taken besides a text.
+    pub fn number(self) -> Option<&'a Number> {
+        self.value.as_number()
+    }
+
+    /// A number with or without a fraction, or a string of one; never negative.
+    pub fn decimal(self) -> Result<f64, Fault> {
+        match self.value {
+            Value::Number(number) => Ok(number.as_f64().unwrap_or(f64::INFINITY)),
+            Value::String(text) => decimal(text)
+                .ok_or_else(|| self.refuse(format_args!("{} does not match '{DECIMAL}'", literal::quoted_text(text)))),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                Err(self.wrong_type("'number', 'string'"))
+            }
+        }
+    }
+
+    fn too_large(self, most: i64) -> Fault {
+        self.refuse(format_args!("{} is greater than the maximum of {most}", literal::plain(self.value)))
+    }
+
+    pub fn uuid(self) -> Result<Uuid, Fault> {
+        let text = self.text(0..=usize::MAX)?;
+        Uuid::try_parse(text).map_err(|_| self.refuse(format_args!("{} is not a 'uuid'", literal::quoted_text(text))))
+    }
+
+    pub fn ip(self) -> Result<IpAddr, Fault> {
+        let text = self.text(0..=usize::MAX)?;
+        let unread =
+            |_| self.refuse(format_args!("{} is not valid under any of the given schemas", literal::quoted_text(text)));
+        text.parse().map_err(unread)
+    }
+
+    pub fn list(self, most: usize) -> Result<Vec<Input<'a>>, Fault> {
+        let items = self.value.as_array().ok_or_else(|| self.wrong_type("'array'"))?;
+        if items.len() > most {
+            return Err(self.refuse(format_args!("{} is too long", literal::quoted(self.value))));
+        }
+        Ok(items.iter().enumerate().map(|(index, value)| self.item(index, value)).collect())
+    }
+
+    /// Free keys with short texts.
+    pub fn metadata(self) -> Result<BTreeMap<String, String>, Fault> {
+        self.metadata_of(|value| value.text(0..=255).map(str::to_owned))
+    }
+
+    /// Free keys whose values the caller reads.
+    pub fn metadata_of<T>(self, read: impl Fn(Input<'a>) -> Result<T, Fault>) -> Result<BTreeMap<String, T>, Fault> {
+        let object = self.any_object()?;
+        let odd: Vec<&str> = object.entries().map(|(name, _)| name).filter(|name| !is_metadata_key(name)).collect();
+        if let Some(first) = odd.first() {
+            let (do_not, names) = match odd.as_slice() {
+                [_] => ("does not match any of the regexes", literal::quoted_text(first)),
+                several => {
+                    let names: Vec<String> = several.iter().map(|name| literal::quoted_text(name)).collect();
+                    ("do not match any of the regexes", names.join(", "))
+                }
+            };
+            return Err(self.refuse(format_args!("{names} {do_not}: '{METADATA_KEY}'")));
+        }
+        object.entries().map(|(name, value)| Ok((name.to_owned(), read(value)?))).collect()
+    }
+}
+
+/// A boolean as a query writes it; `None` is no word for one.
+pub fn boolean_word(text: &str) -> Option<bool> {
+    let folded = text.trim().to_ascii_lowercase();
+    match folded.as_str() {
+        "1" | "t" | "true" | "on" | "y" | "yes" => Some(true),
+        "0" | "f" | "false" | "off" | "n" | "no" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn only_of(text: &str, others: &str) -> bool {
+    text.chars().all(|character| character.is_ascii_alphanumeric() || others.contains(character))
+}
+
+fn is_metadata_key(text: &str) -> bool {
+    SHORT.contains(&text.len()) && only_of(text, "-_:. ")
+}
+
+/// More digits than a number has room for count as the largest, so that the range refuses them.
+fn digits(text: &str) -> Option<i64> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let are_digits = !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit());
+    let beyond = if unsigned.len() < text.len() { i64::MIN } else { i64::MAX };
+    are_digits.then(|| text.parse().unwrap_or(beyond))
+}
+
+fn decimal(text: &str) -> Option<f64> {
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let well_formed = match text.split_once('.') {
+        Some((whole, fraction)) => are_digits(whole) && are_digits(fraction),
+        None => are_digits(text),
+    };
+    well_formed.then(|| text.parse().ok()).flatten()
+}
+
+fn is_printable(character: char) -> bool {
+    !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
+}
+
+fn is_space(character: char) -> bool {
+    character.is_whitespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::super::microversion::Microversion, *};
+    use serde_json::json;
+
+    fn check<T: PartialEq + std::fmt::Debug>(
+        read: impl Fn(Input<'static>) -> Result<T, Fault>,
+        value: Value,
+        want: Result<T, &str>,
+    ) {
+        let value: &'static Value = Box::leak(Box::new(value));
+        let got = read(Input::body(value, Microversion::FIRST)).map_err(|fault| (fault.status, fault.message));
+        assert_eq!(got, want.map_err(|message| (400, message.to_owned())), "{value}");
+    }
+
+    #[test]
+    fn booleans_are_booleans_or_one_of_the_words() {
+        let boolean = |value, want: Option<bool>| {
+            let all = "[True, 'True', 'TRUE', 'true', '1', 'ON', 'On', 'on', 'YES', 'Yes', 'yes', False, 'False', 'FALSE', \
+                       'false', '0', 'OFF', 'Off', 'off', 'NO', 'No', 'no']";
+            let refusal = format!("{} is not one of {all}", literal::quoted(&value));
+            check(Input::boolean, value, want.ok_or(&refusal));
+        };
+        for word in [json!(true), json!("True"), json!("on"), json!("1"), json!("YES")] {
+            boolean(word, Some(true));
+        }
+        for word in [json!(false), json!("False"), json!("off"), json!("0"), json!("no")] {
+            boolean(word, Some(false));
+        }
+        for other in [json!(1), json!(0), json!(null), json!("tRUE"), json!("t"), json!(""), json!([true])] {
+            boolean(other, None);
+        }
+    }
+
+    #[test]
+    fn integers_may_be_digits_and_stay_in_their_range() {
+        let integer = |value, want| check(|input| input.integer(1..=9), value, want);
+        integer(json!(1), Ok(1));
+        integer(json!("9"), Ok(9));
+        integer(json!("09"), Ok(9));
+        integer(json!(0), Err("0 is less than the minimum of 1"));
+        integer(json!("10"), Err("10 is greater than the maximum of 9"));
+        integer(json!(u64::MAX), Err("18446744073709551615 is greater than the maximum of 9"));
+        integer(json!("99999999999999999999"), Err("99999999999999999999 is greater than the maximum of 9"));
+        integer(json!("-5"), Err("-5 is less than the minimum of 1"));
+        integer(json!("x"), Err("'x' does not match '^-?[0-9]+$'"));
+        integer(json!("+1"), Err("'+1' does not match '^-?[0-9]+$'"));
+        integer(json!(""), Err("'' does not match '^-?[0-9]+$'"));
+        integer(json!(1.5), Err("1.5 is not of type 'integer', 'string'"));
+        integer(json!(true), Err("True is not of type 'integer', 'string'"));
+        integer(json!(null), Err("None is not of type 'integer', 'string'"));
+    }
+
+    #[test]
+    fn texts_have_a_length_and_a_form() {
+        let text = |value, want: Result<&str, &str>| {
+            check(|input| input.text(1..=3).map(str::to_owned), value, want.map(str::to_owned))
+        };
+        text(json!("äöü"), Ok("äöü"));
+        text(json!(""), Err("'' is too short"));
+        text(json!("abcd"), Err("'abcd' is too long"));
+        text(json!(1), Err("1 is not of type 'string'"));
+        let host = |value, want: Result<&str, &str>| check(Input::host, value, want.map(str::to_owned));
+        host(json!("cn-1.rack_2"), Ok("cn-1.rack_2"));
+        host(json!("cn 1"), Err("'cn 1' does not match '^[a-zA-Z0-9-._]*$'"));
+        host(json!(null), Err("None is not of type 'string'"));
+        check(|input| input.or_null(Input::host), json!(null), Ok(None));
+        check(|input| input.one_of(&["a", "b"]), json!("b"), Ok("b"));
+        check(|input| input.one_of(&["a", "b"]), json!("c"), Err("'c' is not one of ['a', 'b']"));
+        check(|input| input.one_of(&["a", "b"]), json!(null), Err("None is not one of ['a', 'b']"));
+    }
+
+    #[test]
+    fn names_are_printable_and_have_no_space_at_their_ends() {
+        let rule = "An invalid 'name' value was provided. The name must be: printable characters. Can not start or end with \
+                    whitespace.";
+        let name = |value: &str, want: Result<&str, &str>| check(Input::name, json!(value), want.map(str::to_owned));
+        name("web 1", Ok("web 1"));
+        name("wäb/1:2", Ok("wäb/1:2"));
+        name("", Err("'' is too short"));
+        for odd in [" web", "web ", "\u{a0}web", "we\nb", "we\u{0}b", " "] {
+            name(odd, Err(rule));
+        }
+        check(|input| input.name().map(|name| name.len()), json!("x".repeat(255)), Ok(255));
+        let long = "x".repeat(256);
+        check(|input| input.name().map(|name| name.len()), json!(long), Err(&format!("'{long}' is too long")));
+    }
+
+    #[test]
+    fn ids_addresses_lists_and_metadata_are_read() {
+        let id = "6f70656e-7374-6163-6b20-342065766572";
+        check(Input::uuid, json!(id), Ok(Uuid::from_u128(0x6f70656e_7374_6163_6b20_342065766572)));
+        check(Input::uuid, json!("1"), Err("'1' is not a 'uuid'"));
+        check(Input::ip, json!("::1"), Ok(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
+        check(Input::ip, json!("1.2.3"), Err("'1.2.3' is not valid under any of the given schemas"));
+        check(|input| input.list(2).map(|items| items.len()), json!([1, 2]), Ok(2));
+        check(|input| input.list(1).map(|items| items.len()), json!([1, 2]), Err("[1, 2] is too long"));
+        check(|input| input.list(1).map(|items| items.len()), json!({}), Err("{} is not of type 'array'"));
+        check(Input::metadata, json!({"a.b:c d": ""}), Ok(BTreeMap::from([("a.b:c d".into(), String::new())])));
+        let odd = "'a/b' does not match any of the regexes: '^[a-zA-Z0-9-_:. ]{1,255}$'";
+        check(Input::metadata, json!({"a/b": "x"}), Err(odd));
+        let wrong = "Invalid input for field/attribute a. Value: 1. 1 is not of type 'string'";
+        check(Input::metadata, json!({"a": 1}), Err(wrong));
+    }
+
+    #[test]
+    fn a_query_writes_booleans_more_freely() {
+        let check = |text, want| assert_eq!(boolean_word(text), want, "{text}");
+        check(" TRUE ", Some(true));
+        check("t", Some(true));
+        check("n", Some(false));
+        check("2", None);
+        check("", None);
+    }
+}
