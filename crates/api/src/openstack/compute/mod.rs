@@ -10,6 +10,7 @@
 //! refusal says what Nova says, since clients and their tests read it.
 
 pub mod fields;
+pub mod flavor;
 pub mod literal;
 pub mod shape;
 pub mod times;
