@@ -78,6 +78,19 @@ impl<'a> Input<'a> {
         self.value.is_null()
     }
 
+    pub fn value(self) -> &'a Value {
+        self.value
+    }
+
+    /// The text, where it is one.
+    pub fn word(self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    pub fn since(self, minor: u16) -> bool {
+        self.at >= Microversion::v2(minor)
+    }
+
     /// A refusal of this value, with jsonschema's words for why.
     pub fn refuse(self, why: impl std::fmt::Display) -> Fault {
         let told = |place: &dyn std::fmt::Display| {

@@ -12,6 +12,7 @@
 pub mod fields;
 pub mod flavor;
 pub mod literal;
+pub mod server;
 pub mod shape;
 pub mod times;
 pub mod values;

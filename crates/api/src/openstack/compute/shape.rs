@@ -75,9 +75,9 @@ impl View<'_> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    ByAll,
-    ByAdmin,
-    ByMember,
+    All,
+    Admin,
+    Member,
 }
 
 enum Read<R> {
@@ -96,12 +96,12 @@ pub struct Field<R> {
 
 impl<R> Field<R> {
     pub const fn new(name: &'static str, read: fn(&R, &View) -> Value) -> Field<R> {
-        Field { name, since: Microversion::FIRST, until: None, seen: Seen::ByAll, read: Read::Always(read) }
+        Field { name, since: Microversion::FIRST, until: None, seen: Seen::All, read: Read::Always(read) }
     }
 
     /// A field that is left out of the answer where the record has nothing to say.
     pub const fn maybe(name: &'static str, read: fn(&R, &View) -> Option<Value>) -> Field<R> {
-        Field { name, since: Microversion::FIRST, until: None, seen: Seen::ByAll, read: Read::Maybe(read) }
+        Field { name, since: Microversion::FIRST, until: None, seen: Seen::All, read: Read::Maybe(read) }
     }
 
     pub const fn since(mut self, minor: u16) -> Field<R> {
@@ -116,21 +116,21 @@ impl<R> Field<R> {
     }
 
     pub const fn admin(mut self) -> Field<R> {
-        self.seen = Seen::ByAdmin;
+        self.seen = Seen::Admin;
         self
     }
 
     /// For all but administrators, who get the same field by another row.
     pub const fn member(mut self) -> Field<R> {
-        self.seen = Seen::ByMember;
+        self.seen = Seen::Member;
         self
     }
 
     fn applies(&self, view: &View) -> bool {
         let seen = match self.seen {
-            Seen::ByAll => true,
-            Seen::ByAdmin => view.viewer == Viewer::Admin,
-            Seen::ByMember => view.viewer == Viewer::Member,
+            Seen::All => true,
+            Seen::Admin => view.viewer == Viewer::Admin,
+            Seen::Member => view.viewer == Viewer::Member,
         };
         seen && self.since <= view.at && self.until.is_none_or(|until| view.at <= until)
     }

@@ -4,7 +4,7 @@
 //! of `WORDS`, names neither begin nor end with a space.
 //! Sources: nova, api/validation/parameter_types.py; oslo.utils, `strutils.bool_from_string`; jsonschema's messages.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive, str::FromStr};
 
 use serde_json::{Number, Value};
 use uuid::Uuid;
@@ -86,6 +86,14 @@ impl<'a> Input<'a> {
         })
     }
 
+    /// One of the words of a table, as what it stands for.
+    pub fn choice<T: Copy>(self, table: &[(&'static str, T)]) -> Result<T, Fault> {
+        let words: Vec<&'static str> = table.iter().map(|(word, _)| *word).collect();
+        let word = self.one_of(&words)?;
+        let found = table.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning);
+        found.ok_or_else(|| self.in_no_schema())
+    }
+
     pub fn boolean(self) -> Result<bool, Fault> {
         let word = |text: &str| WORDS.iter().find(|(_, words)| words.contains(&text)).map(|(value, _)| *value);
         match self.value {
@@ -152,14 +160,31 @@ impl<'a> Input<'a> {
 
     pub fn uuid(self) -> Result<Uuid, Fault> {
         let text = self.text(0..=usize::MAX)?;
-        Uuid::try_parse(text).map_err(|_| self.refuse(format_args!("{} is not a 'uuid'", literal::quoted_text(text))))
+        Uuid::try_parse(text).map_err(|_| self.not_a("uuid"))
     }
 
     pub fn ip(self) -> Result<IpAddr, Fault> {
-        let text = self.text(0..=usize::MAX)?;
-        let unread =
-            |_| self.refuse(format_args!("{} is not valid under any of the given schemas", literal::quoted_text(text)));
-        text.parse().map_err(unread)
+        self.text(0..=usize::MAX)?.parse().map_err(|_| self.in_no_schema())
+    }
+
+    /// An address of the one kind that `T` is, under jsonschema's name for it.
+    pub fn address<T: FromStr>(self, kind: &str) -> Result<T, Fault> {
+        self.text(0..=usize::MAX)?.parse().map_err(|_| self.not_a(kind))
+    }
+
+    /// Text in base64, kept as it is.
+    pub fn base64(self, most: usize) -> Result<String, Fault> {
+        let text = self.text(0..=most)?;
+        if is_base64(text) { Ok(text.to_owned()) } else { Err(self.not_a("base64")) }
+    }
+
+    /// A refusal where several schemas were possible.
+    pub fn in_no_schema(self) -> Fault {
+        self.refuse(format_args!("{} is not valid under any of the given schemas", literal::quoted(self.value)))
+    }
+
+    fn not_a(self, what: &str) -> Fault {
+        self.refuse(format_args!("{} is not a '{what}'", literal::quoted(self.value)))
     }
 
     pub fn list(self, most: usize) -> Result<Vec<Input<'a>>, Fault> {
@@ -226,6 +251,15 @@ fn decimal(text: &str) -> Option<f64> {
         None => are_digits(text),
     };
     well_formed.then(|| text.parse().ok()).flatten()
+}
+
+/// Whole groups of four, line breaks aside, padded at the end only.
+fn is_base64(text: &str) -> bool {
+    let characters: Vec<char> = text.chars().filter(|character| !character.is_ascii_whitespace()).collect();
+    let padded = characters.iter().rev().take_while(|character| **character == '=').count();
+    let (data, _) = characters.split_at(characters.len() - padded);
+    let known = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '+' | '/');
+    characters.len().is_multiple_of(4) && padded <= 2 && data.iter().all(known)
 }
 
 fn is_printable(character: char) -> bool {
