@@ -5,10 +5,15 @@
 //! | `shape` | tables of an answer's fields, and who asks for it at which version |
 //! | `fields`, `values`, `literal` | tables of a request's keys, the strict reading of their values, and how a refusal writes them |
 //! | `times` | times as the API writes and reads them |
+//! | `versions` | the documents by which clients find the API |
+//! | `flavor` | flavors, their extra specs and access lists |
+//! | `server` | servers, and what is asked for one |
+//! | `action` | what a server is asked to do, a live migration among it |
 //!
 //! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
 //! refusal says what Nova says, since clients and their tests read it.
 
+pub mod action;
 pub mod fields;
 pub mod flavor;
 pub mod literal;

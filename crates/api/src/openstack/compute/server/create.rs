@@ -166,7 +166,7 @@ fn counts(server: Object) -> Result<(u32, u32), Fault> {
     }
 }
 
-pub(super) fn flavor_ref(input: Input) -> Result<String, Fault> {
+pub fn flavor_ref(input: Input) -> Result<String, Fault> {
     match input.number() {
         Some(number) if number.is_i64() || number.is_u64() => Ok(number.to_string()),
         // Clients may send where the flavor is instead of its id.
@@ -196,7 +196,7 @@ fn injected_file(input: Input) -> Result<InjectedFile, Fault> {
     }
 }
 
-pub(super) fn disk_config(input: Input) -> Result<DiskConfig, Fault> {
+pub fn disk_config(input: Input) -> Result<DiskConfig, Fault> {
     input.one_of(&DiskConfig::NAMES).map(DiskConfig::of)
 }
 
