@@ -55,8 +55,8 @@ const DETAIL: &[Row] = &[
     Row::new("OS-FLV-EXT-DATA:ephemeral", |flavor, _| json!(flavor.ephemeral_gb)),
     Row::new("swap", |flavor, _| if flavor.swap_mb == 0 { json!("") } else { json!(flavor.swap_mb) }).until(74),
     Row::new("swap", |flavor, _| json!(flavor.swap_mb)).since(75),
-    Row::new("rxtx_factor", |flavor, _| json!(flavor.rxtx_factor)).until(101),
-    Row::new("OS-FLV-DISABLED:disabled", |flavor, _| json!(flavor.disabled)).until(101),
+    Row::new("rxtx_factor", |flavor, _| json!(flavor.rxtx_factor)),
+    Row::new("OS-FLV-DISABLED:disabled", |flavor, _| json!(flavor.disabled)),
     Row::new("os-flavor-access:is_public", |flavor, _| json!(flavor.public)),
     Row::new("extra_specs", |flavor, _| json!(flavor.extra_specs)).since(61),
 ];
@@ -122,7 +122,7 @@ const CREATE: &[Key] = &[
     Key::new("disk").needed(),
     Key::new("OS-FLV-EXT-DATA:ephemeral"),
     Key::new("swap"),
-    Key::new("rxtx_factor").until(101),
+    Key::new("rxtx_factor"),
     Key::new("os-flavor-access:is_public"),
     Key::new("description").since(55),
 ];

@@ -9,6 +9,8 @@
 //! | `flavor` | flavors, their extra specs and access lists |
 //! | `server` | servers, and what is asked for one |
 //! | `action` | what a server is asked to do, a live migration among it |
+//! | `migration` | migrations, of a server and of all |
+//! | `instance_action` | what was done to a server and how it went |
 //!
 //! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
 //! refusal says what Nova says, since clients and their tests read it.
@@ -16,7 +18,9 @@
 pub mod action;
 pub mod fields;
 pub mod flavor;
+pub mod instance_action;
 pub mod literal;
+pub mod migration;
 pub mod server;
 pub mod shape;
 pub mod times;

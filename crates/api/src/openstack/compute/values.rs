@@ -62,6 +62,10 @@ impl<'a> Input<'a> {
         if self.is_null() { Ok(None) } else { read(self).map(Some) }
     }
 
+    pub fn null(self) -> Result<(), Fault> {
+        if self.is_null() { Ok(()) } else { Err(self.wrong_type("'null'")) }
+    }
+
     /// What people call a thing.
     pub fn name(self) -> Result<String, Fault> {
         let text = self.text(SHORT)?;
