@@ -187,6 +187,20 @@ pub fn only<'a>(body: &'a Value, name: &'static str, at: Microversion) -> Result
     Input::body(body, at).object(&[Key::new(name)])?.need(name)
 }
 
+/// The one action that a body names, and its value.
+pub fn action(body: &Value, at: Microversion) -> Result<(&str, Input<'_>), Fault> {
+    let malformed = || Fault::new(400, "Malformed request body");
+    let mut entries = Input::body(body, at).any_object().map_err(|_| malformed())?.entries();
+    match (entries.next(), entries.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) | (Some(_), Some(_)) => Err(malformed()),
+    }
+}
+
+pub fn no_such_action(name: &str) -> Fault {
+    Fault::new(400, format!("There is no such action: {name}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -186,16 +186,12 @@ pub enum Access {
 }
 
 pub fn parse_access(body: &Value, at: Microversion) -> Result<Access, Fault> {
-    let tenant = |name| {
-        let tenant = fields::wrapped(body, name, TENANT, at)?.need("tenant")?;
-        tenant.text(SHORT).map(str::to_owned)
-    };
-    let first = Input::body(body, at).any_object()?.entries().next().map(|(name, _)| name.to_owned());
-    match first.as_deref() {
-        Some("addTenantAccess") => tenant("addTenantAccess").map(Access::Add),
-        Some("removeTenantAccess") => tenant("removeTenantAccess").map(Access::Remove),
-        Some(other) => Err(Fault::new(400, format!("There is no such action: {other}"))),
-        None => Err(Fault::new(400, "Malformed request body")),
+    let (name, input) = fields::action(body, at)?;
+    let tenant = || input.object(TENANT)?.need("tenant")?.text(SHORT).map(str::to_owned);
+    match name {
+        "addTenantAccess" => tenant().map(Access::Add),
+        "removeTenantAccess" => tenant().map(Access::Remove),
+        other => Err(fields::no_such_action(other)),
     }
 }
 

@@ -11,17 +11,22 @@
 //! | `action` | what a server is asked to do, a live migration among it |
 //! | `migration` | migrations, of a server and of all |
 //! | `instance_action` | what was done to a server and how it went |
+//! | `hypervisor`, `service`, `aggregate`, `availability_zone` | the hosts, as operators and users see them |
 //!
 //! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
 //! refusal says what Nova says, since clients and their tests read it.
 
 pub mod action;
+pub mod aggregate;
+pub mod availability_zone;
 pub mod fields;
 pub mod flavor;
+pub mod hypervisor;
 pub mod instance_action;
 pub mod literal;
 pub mod migration;
 pub mod server;
+pub mod service;
 pub mod shape;
 pub mod times;
 pub mod values;

@@ -70,12 +70,28 @@ impl<'a> Input<'a> {
     pub fn name(self) -> Result<String, Fault> {
         let text = self.text(SHORT)?;
         let edged = text.starts_with(is_space) || text.ends_with(is_space);
-        if edged || !text.chars().all(is_printable) {
-            let rule = "An invalid 'name' value was provided. The name must be: printable characters. Can not start or end \
-                        with whitespace.";
-            return Err(Fault::new(400, rule));
+        match edged || !text.chars().all(is_printable) {
+            true => Err(bad_name("printable characters. Can not start or end with whitespace.")),
+            false => Ok(text.to_owned()),
         }
-        Ok(text.to_owned())
+    }
+
+    /// A name whose outer spaces are nobody's fault.
+    pub fn trimmed_name(self) -> Result<String, Fault> {
+        let name = self.text(SHORT)?.trim();
+        match name.is_empty() || !name.chars().all(is_printable) {
+            true => Err(bad_name("printable characters with at least one non space character")),
+            false => Ok(name.to_owned()),
+        }
+    }
+
+    /// The name of an availability zone, after which a host may follow behind a colon.
+    pub fn zone_name(self) -> Result<String, Fault> {
+        let name = self.name()?;
+        match name.contains(':') {
+            true => Err(bad_name("printable characters except :.Can not start or end with whitespace.")),
+            false => Ok(name),
+        }
     }
 
     pub fn host(self) -> Result<String, Fault> {
@@ -220,6 +236,10 @@ impl<'a> Input<'a> {
         }
         object.entries().map(|(name, value)| Ok((name.to_owned(), read(value)?))).collect()
     }
+}
+
+fn bad_name(rule: &str) -> Fault {
+    Fault::new(400, format!("An invalid 'name' value was provided. The name must be: {rule}"))
 }
 
 /// A boolean as a query writes it; `None` is no word for one.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     super::{fault::Fault, microversion::Microversion},
-    fields::{Input, Key},
+    fields::{self, Input, Key},
     server::{
         create::{disk_config, flavor_ref},
         record::DiskConfig,
@@ -137,14 +137,9 @@ const MIGRATE_READ_SINCE: u16 = 56;
 const LEFT_STOPPED_SINCE: u16 = 95;
 
 pub fn parse(body: &Value, at: Microversion) -> Result<Action, Fault> {
-    let whole = Input::body(body, at);
-    let malformed = || Fault::new(400, "Malformed request body");
-    let mut entries = whole.any_object().map_err(|_| malformed())?.entries();
-    let (Some((name, input)), None) = (entries.next(), entries.next()) else {
-        return Err(malformed());
-    };
+    let (name, input) = fields::action(body, at)?;
     let known = ACTIONS.iter().find(|(known, _)| *known == name);
-    let (_, read) = known.ok_or_else(|| Fault::new(400, format!("There is no such action: {name}")))?;
+    let (_, read) = known.ok_or_else(|| fields::no_such_action(name))?;
     read(input)
 }
 

@@ -1,0 +1,263 @@
+//! Hypervisors: the hosts as an operator sees them, with what they have and what of it is in use.
+//!
+//! Ground rules: from 2.53 a hypervisor is known by its UUID, before by a number. Its sizes are told until 2.87 and nowhere after
+//! that, which is Nova's decision; an operator who wants them caps the version.
+//! Source: nova, api/openstack/compute/hypervisors.py and its schema.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::shape::{self, Field, View};
+
+const PAGED_SINCE: u16 = 33;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypervisor {
+    pub id: u64,
+    pub uuid: Uuid,
+    pub hostname: String,
+    pub up: bool,
+    pub service: HypervisorService,
+    /// `QEMU`.
+    pub kind: String,
+    /// 8.2.0 is 8002000.
+    pub version: u64,
+    pub host_ip: Option<String>,
+    pub sizes: Sizes,
+    /// Architecture, model, vendor, topology, features.
+    pub cpu_info: Value,
+    pub uptime: Option<String>,
+    /// `None` where nobody asked for them.
+    pub servers: Option<Vec<HostedServer>>,
+}
+
+/// The compute service on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HypervisorService {
+    pub id: u64,
+    pub uuid: Uuid,
+    pub host: String,
+    pub enabled: bool,
+    pub disabled_reason: Option<String>,
+}
+
+/// What one host has, or all of them together.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sizes {
+    pub vcpus: u64,
+    pub vcpus_used: u64,
+    pub memory_mb: u64,
+    pub memory_mb_used: u64,
+    pub local_gb: u64,
+    pub local_gb_used: u64,
+    /// Negative on a host that was promised too much.
+    pub free_ram_mb: i64,
+    pub free_disk_gb: i64,
+    pub disk_available_least_gb: Option<i64>,
+    pub running_vms: u64,
+    /// Servers that something is being done to.
+    pub current_workload: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostedServer {
+    pub id: Uuid,
+    pub name: String,
+}
+
+type Row = Field<Hypervisor>;
+
+const BASIC: &[Row] = &[
+    Row::new("id", |hypervisor, _| json!(hypervisor.id)).until(52),
+    Row::new("id", |hypervisor, _| json!(hypervisor.uuid)).since(53),
+    Row::new("hypervisor_hostname", |hypervisor, _| json!(hypervisor.hostname)),
+    Row::new("state", |hypervisor, _| json!(if hypervisor.up { "up" } else { "down" })),
+    Row::new("status", |hypervisor, _| json!(if hypervisor.service.enabled { "enabled" } else { "disabled" })),
+    Row::maybe("servers", |hypervisor, _| servers(hypervisor).filter(|list| !list.is_empty()).map(Value::Array))
+        .until(74),
+    Row::maybe("servers", |hypervisor, _| servers(hypervisor).map(Value::Array)).since(75),
+];
+
+const DETAIL: &[Row] = &[
+    Row::new("hypervisor_type", |hypervisor, _| json!(hypervisor.kind)),
+    Row::new("hypervisor_version", |hypervisor, _| json!(hypervisor.version)),
+    Row::new("host_ip", |hypervisor, _| json!(hypervisor.host_ip)),
+    Row::new("service", |hypervisor, _| service(hypervisor, json!(hypervisor.service.id))).until(52),
+    Row::new("service", |hypervisor, _| service(hypervisor, json!(hypervisor.service.uuid))).since(53),
+    Row::new("cpu_info", |hypervisor, _| json!(hypervisor.cpu_info.to_string())).until(27),
+    Row::new("cpu_info", |hypervisor, _| hypervisor.cpu_info.clone()).since(28).until(87),
+    Row::new("vcpus", |hypervisor, _| json!(hypervisor.sizes.vcpus)).until(87),
+    Row::new("vcpus_used", |hypervisor, _| json!(hypervisor.sizes.vcpus_used)).until(87),
+    Row::new("memory_mb", |hypervisor, _| json!(hypervisor.sizes.memory_mb)).until(87),
+    Row::new("memory_mb_used", |hypervisor, _| json!(hypervisor.sizes.memory_mb_used)).until(87),
+    Row::new("local_gb", |hypervisor, _| json!(hypervisor.sizes.local_gb)).until(87),
+    Row::new("local_gb_used", |hypervisor, _| json!(hypervisor.sizes.local_gb_used)).until(87),
+    Row::new("free_ram_mb", |hypervisor, _| json!(hypervisor.sizes.free_ram_mb)).until(87),
+    Row::new("free_disk_gb", |hypervisor, _| json!(hypervisor.sizes.free_disk_gb)).until(87),
+    Row::new("disk_available_least", |hypervisor, _| json!(hypervisor.sizes.disk_available_least_gb)).until(87),
+    Row::new("running_vms", |hypervisor, _| json!(hypervisor.sizes.running_vms)).until(87),
+    Row::new("current_workload", |hypervisor, _| json!(hypervisor.sizes.current_workload)).until(87),
+];
+
+const UPTIME: &[Row] = &[Row::new("uptime", |hypervisor, _| json!(hypervisor.uptime))];
+const UPTIME_IN_DETAIL: &[Row] = &[Row::new("uptime", |hypervisor, _| json!(hypervisor.uptime)).since(88)];
+
+/// `GET /os-hypervisors`, and until 2.52 the answers of `…/{name}/search` and `…/{name}/servers`. `next` is the query of the
+/// following page, which exists from 2.33.
+pub fn list(hypervisors: &[Hypervisor], next: Option<&str>, view: &View) -> Value {
+    let items = hypervisors.iter().map(|hypervisor| shape::object(&[BASIC], hypervisor, view)).collect();
+    page("os-hypervisors", items, next, view)
+}
+
+/// `GET /os-hypervisors/detail`.
+pub fn detail(hypervisors: &[Hypervisor], next: Option<&str>, view: &View) -> Value {
+    page("os-hypervisors/detail", hypervisors.iter().map(|hypervisor| detailed(hypervisor, view)).collect(), next, view)
+}
+
+/// `GET /os-hypervisors/{id}`.
+pub fn show(hypervisor: &Hypervisor, view: &View) -> Value {
+    json!({ "hypervisor": detailed(hypervisor, view) })
+}
+
+/// `GET /os-hypervisors/{id}/uptime`, until 2.87.
+pub fn uptime(hypervisor: &Hypervisor, view: &View) -> Value {
+    json!({ "hypervisor": shape::object(&[BASIC, UPTIME], hypervisor, view) })
+}
+
+/// `GET /os-hypervisors/statistics`, until 2.87, of so many hosts with so much together.
+pub fn statistics(count: usize, sum: &Sizes) -> Value {
+    json!({ "hypervisor_statistics": {
+        "count": count,
+        "vcpus": sum.vcpus,
+        "vcpus_used": sum.vcpus_used,
+        "memory_mb": sum.memory_mb,
+        "memory_mb_used": sum.memory_mb_used,
+        "local_gb": sum.local_gb,
+        "local_gb_used": sum.local_gb_used,
+        "free_ram_mb": sum.free_ram_mb,
+        "free_disk_gb": sum.free_disk_gb,
+        "disk_available_least": sum.disk_available_least_gb,
+        "running_vms": sum.running_vms,
+        "current_workload": sum.current_workload,
+    } })
+}
+
+fn page(path: &str, items: Vec<Value>, next: Option<&str>, view: &View) -> Value {
+    view.page("hypervisors", path, items, next.filter(|_| view.since(PAGED_SINCE)))
+}
+
+fn detailed(hypervisor: &Hypervisor, view: &View) -> Value {
+    shape::object(&[BASIC, DETAIL, UPTIME_IN_DETAIL], hypervisor, view)
+}
+
+fn service(hypervisor: &Hypervisor, id: Value) -> Value {
+    let service = &hypervisor.service;
+    json!({ "id": id, "host": service.host, "disabled_reason": service.disabled_reason })
+}
+
+fn servers(hypervisor: &Hypervisor) -> Option<Vec<Value>> {
+    let told = |server: &HostedServer| json!({ "uuid": server.id, "name": server.name });
+    hypervisor.servers.as_ref().map(|servers| servers.iter().map(told).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::shape::seen::{admin, names},
+        *,
+    };
+
+    fn hypervisor() -> Hypervisor {
+        let service = HypervisorService {
+            id: 5,
+            uuid: Uuid::from_u128(5),
+            host: "cn1".into(),
+            enabled: true,
+            disabled_reason: None,
+        };
+        Hypervisor {
+            id: 3,
+            uuid: Uuid::from_u128(3),
+            hostname: "cn1.lab".into(),
+            up: true,
+            service,
+            kind: "QEMU".into(),
+            version: 8_002_000,
+            host_ip: Some("10.0.0.1".into()),
+            sizes: Sizes { vcpus: 8, free_ram_mb: -1, ..Sizes::default() },
+            cpu_info: json!({"arch": "x86_64"}),
+            uptime: Some("up 1 day".into()),
+            servers: None,
+        }
+    }
+
+    const SIZES: [&str; 11] = [
+        "current_workload",
+        "disk_available_least",
+        "free_disk_gb",
+        "free_ram_mb",
+        "local_gb",
+        "local_gb_used",
+        "memory_mb",
+        "memory_mb_used",
+        "running_vms",
+        "vcpus",
+        "vcpus_used",
+    ];
+
+    #[test]
+    fn a_hypervisor_tells_its_sizes_until_it_tells_its_uptime() {
+        let base = ["hypervisor_hostname", "id", "state", "status"];
+        let always = [&base[..], &["hypervisor_type", "hypervisor_version", "host_ip", "service"]].concat();
+        let check = |minor, added: &[&str]| {
+            let mut want = [&always[..], added].concat();
+            want.sort_unstable();
+            assert_eq!(names(&show(&hypervisor(), &admin(minor))["hypervisor"]), want, "2.{minor}");
+            assert_eq!(names(&list(&[hypervisor()], None, &admin(minor))["hypervisors"][0]), base, "2.{minor}");
+        };
+        let sizes = [&SIZES[..], &["cpu_info"]].concat();
+        for minor in [1, 27, 28, 52, 53, 87] {
+            check(minor, &sizes);
+        }
+        check(88, &["uptime"]);
+        check(96, &["uptime"]);
+        let body = uptime(&hypervisor(), &admin(1));
+        assert_eq!(names(&body["hypervisor"]), ["hypervisor_hostname", "id", "state", "status", "uptime"]);
+        let mut counted = [&SIZES[..], &["count"]].concat();
+        counted.sort_unstable();
+        assert_eq!(names(&statistics(2, &Sizes::default())["hypervisor_statistics"]), counted);
+    }
+
+    #[test]
+    fn ids_and_the_processor_change_their_form() {
+        let check = |minor, field: &str, want: Value| {
+            assert_eq!(show(&hypervisor(), &admin(minor))["hypervisor"][field], want, "{field} at 2.{minor}");
+        };
+        check(52, "id", json!(3));
+        check(53, "id", json!(Uuid::from_u128(3)));
+        check(52, "service", json!({"id": 5, "host": "cn1", "disabled_reason": null}));
+        check(53, "service", json!({"id": Uuid::from_u128(5), "host": "cn1", "disabled_reason": null}));
+        check(27, "cpu_info", json!("{\"arch\":\"x86_64\"}"));
+        check(28, "cpu_info", json!({"arch": "x86_64"}));
+        check(1, "free_ram_mb", json!(-1));
+        check(1, "disk_available_least", json!(null));
+        let body = |next, minor| list(&[hypervisor()], next, &admin(minor));
+        assert_eq!(body(Some("marker=3"), 32).get("hypervisors_links"), None);
+        assert_eq!(names(&body(Some("marker=3"), 33)), ["hypervisors", "hypervisors_links"]);
+    }
+
+    #[test]
+    fn servers_are_told_where_they_were_asked_for() {
+        let check = |servers: Option<usize>, minor, want: Option<usize>| {
+            let hosted = |count| vec![HostedServer { id: Uuid::from_u128(1), name: "web".into() }; count];
+            let body = list(&[Hypervisor { servers: servers.map(hosted), ..hypervisor() }], None, &admin(minor));
+            let got = body["hypervisors"][0].get("servers").and_then(Value::as_array).map(Vec::len);
+            assert_eq!(got, want, "{servers:?} at 2.{minor}");
+        };
+        check(None, 53, None);
+        check(None, 75, None);
+        check(Some(1), 53, Some(1));
+        check(Some(0), 74, None);
+        check(Some(0), 75, Some(0));
+    }
+}
