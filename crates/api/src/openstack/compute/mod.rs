@@ -12,6 +12,7 @@
 //! | `migration` | migrations, of a server and of all |
 //! | `instance_action` | what was done to a server and how it went |
 //! | `hypervisor`, `service`, `aggregate`, `availability_zone` | the hosts, as operators and users see them |
+//! | `keypair`, `quota`, `usage`, `server_group` | what users have besides servers, and how much of it they may have |
 //!
 //! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
 //! refusal says what Nova says, since clients and their tests read it.
@@ -23,11 +24,15 @@ pub mod fields;
 pub mod flavor;
 pub mod hypervisor;
 pub mod instance_action;
+pub mod keypair;
 pub mod literal;
 pub mod migration;
+pub mod quota;
 pub mod server;
+pub mod server_group;
 pub mod service;
 pub mod shape;
 pub mod times;
+pub mod usage;
 pub mod values;
 pub mod versions;
