@@ -131,7 +131,7 @@ pub fn parse_images(body: &Value, at: Microversion) -> Result<Vec<Uuid>, Fault> 
     let cache = Input::body(body, at).object(IMAGES)?.need("cache")?;
     let items = cache.list(usize::MAX)?;
     if items.is_empty() {
-        return Err(cache.refuse("[] is too short"));
+        return Err(cache.empty_list());
     }
     let read = |item: Input| item.object(IMAGE)?.need("id")?.uuid();
     let ids: Vec<Uuid> = items.into_iter().map(read).collect::<Result<_, _>>()?;

@@ -67,11 +67,13 @@ pub struct Input<'a> {
     place: Place<'a>,
     pub(super) value: &'a Value,
     pub(super) at: Microversion,
+    /// `null` would have been taken too, which a refusal says.
+    nullable: bool,
 }
 
 impl<'a> Input<'a> {
     pub fn body(value: &'a Value, at: Microversion) -> Input<'a> {
-        Input { place: Place::Body, value, at }
+        Input { place: Place::Body, value, at, nullable: false }
     }
 
     pub fn is_null(self) -> bool {
@@ -105,7 +107,8 @@ impl<'a> Input<'a> {
     }
 
     pub(super) fn wrong_type(self, types: &str) -> Fault {
-        self.refuse(format_args!("{} is not of type {types}", literal::quoted(self.value)))
+        let or_null = if self.nullable { ", 'null'" } else { "" };
+        self.refuse(format_args!("{} is not of type {types}{or_null}", literal::quoted(self.value)))
     }
 
     /// Opens an object whose keys are those of the table.
@@ -135,8 +138,17 @@ impl<'a> Input<'a> {
         self.refuse(format_args!("Additional properties are not allowed ({} {were} unexpected)", quoted.join(", ")))
     }
 
+    pub(super) fn or_null_too(self) -> Input<'a> {
+        Input { nullable: true, ..self }
+    }
+
+    /// A refusal of a list with too little in it.
+    pub(super) fn empty_list(self) -> Fault {
+        self.refuse(format_args!("{} should be non-empty", literal::quoted(self.value)))
+    }
+
     pub(super) fn item(self, index: usize, value: &'a Value) -> Input<'a> {
-        Input { place: Place::Index(index), value, at: self.at }
+        Input { place: Place::Index(index), value, at: self.at, nullable: false }
     }
 }
 
@@ -149,7 +161,7 @@ pub struct Object<'a> {
 
 impl<'a> Object<'a> {
     pub fn get(self, name: &'static str) -> Option<Input<'a>> {
-        self.map.get(name).map(|value| Input { place: Place::Key(name), value, at: self.whole.at })
+        self.map.get(name).map(|value| self.input(name, value))
     }
 
     pub fn need(self, name: &'static str) -> Result<Input<'a>, Fault> {
@@ -167,9 +179,11 @@ impl<'a> Object<'a> {
     }
 
     pub fn entries(self) -> impl Iterator<Item = (&'a str, Input<'a>)> {
-        self.map
-            .iter()
-            .map(move |(name, value)| (name.as_str(), Input { place: Place::Key(name), value, at: self.whole.at }))
+        self.map.iter().map(move |(name, value)| (name.as_str(), self.input(name, value)))
+    }
+
+    fn input(self, name: &'a str, value: &'a Value) -> Input<'a> {
+        Input { place: Place::Key(name), value, at: self.whole.at, nullable: false }
     }
 
     pub fn whole(self) -> Input<'a> {

@@ -100,12 +100,12 @@ const BOTH: &[Row] = &[
     Row::new("dest_node", hidden).member(),
     Row::new("dest_host", hidden).member(),
     Row::new("created_at", |migration, _| times::fraction(migration.created)),
-    Row::new("updated_at", |migration, _| times::fraction_or_null(migration.updated)),
     Row::new("user_id", |migration, _| json!(migration.user_id)).since(80),
     Row::new("project_id", |migration, _| json!(migration.project_id)).since(80),
 ];
 
 const OF_SERVER: &[Row] = &[
+    Row::new("updated_at", |migration, _| times::fraction(migration.updated.unwrap_or(migration.created))),
     Row::new("server_uuid", |migration, _| json!(migration.server_id)),
     Row::new("memory_total_bytes", |migration, _| json!(migration.memory.total)),
     Row::new("memory_processed_bytes", |migration, _| json!(migration.memory.processed)),
@@ -116,6 +116,7 @@ const OF_SERVER: &[Row] = &[
 ];
 
 const OF_ALL: &[Row] = &[
+    Row::new("updated_at", |migration, _| times::fraction_or_null(migration.updated)),
     Row::new("instance_uuid", |migration, _| json!(migration.server_id)),
     Row::new("old_instance_type_id", |migration, _| json!(migration.old_flavor)),
     Row::new("new_instance_type_id", |migration, _| json!(migration.new_flavor)),
@@ -304,6 +305,8 @@ mod tests {
             (&json!(3), &json!(null))
         );
         assert_eq!(body["migration"]["created_at"], "1970-01-01T00:00:00.000000");
+        assert_eq!(body["migration"]["updated_at"], body["migration"]["created_at"], "never null of a server's own");
+        assert_eq!(list(&[migration()], None, &admin(96))["migrations"][0]["updated_at"], Value::Null);
         for body in
             [&show(&migration(), &member(96))["migration"], &list(&[migration()], None, &member(96))["migrations"][0]]
         {

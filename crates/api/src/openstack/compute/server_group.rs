@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::{
     super::{fault::Fault, microversion::Microversion},
     fields::{self, Input, Key},
-    literal,
     shape::{self, Field, View},
     values::INTEGER_MAX,
 };
@@ -106,7 +105,7 @@ pub fn parse_create(body: &Value, at: Microversion) -> Result<NewServerGroup, Fa
 fn only_policy(input: Input) -> Result<Policy, Fault> {
     match input.list(1)?.first() {
         Some(only) => policy(*only),
-        None => Err(input.refuse(format_args!("{} is too short", literal::quoted(input.value())))),
+        None => Err(input.empty_list()),
     }
 }
 

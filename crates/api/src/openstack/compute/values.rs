@@ -42,7 +42,8 @@ impl<'a> Input<'a> {
         let text = self.value.as_str().ok_or_else(|| self.wrong_type("'string'"))?;
         let characters = text.chars().count();
         if characters < *length.start() {
-            return Err(self.refuse(format_args!("{} is too short", literal::quoted_text(text))));
+            let why = if *length.start() == 1 { "should be non-empty" } else { "is too short" };
+            return Err(self.refuse(format_args!("{} {why}", literal::quoted_text(text))));
         }
         if characters > *length.end() {
             return Err(self.refuse(format_args!("{} is too long", literal::quoted_text(text))));
@@ -59,7 +60,7 @@ impl<'a> Input<'a> {
     }
 
     pub fn or_null<T>(self, read: impl FnOnce(Self) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
-        if self.is_null() { Ok(None) } else { read(self).map(Some) }
+        if self.is_null() { Ok(None) } else { read(self.or_null_too()).map(Some) }
     }
 
     pub fn null(self) -> Result<(), Fault> {
@@ -353,7 +354,7 @@ mod tests {
             check(|input| input.text(1..=3).map(str::to_owned), value, want.map(str::to_owned))
         };
         text(json!("äöü"), Ok("äöü"));
-        text(json!(""), Err("'' is too short"));
+        text(json!(""), Err("'' should be non-empty"));
         text(json!("abcd"), Err("'abcd' is too long"));
         text(json!(1), Err("1 is not of type 'string'"));
         let host = |value, want: Result<&str, &str>| check(Input::host, value, want.map(str::to_owned));
@@ -373,7 +374,7 @@ mod tests {
         let name = |value: &str, want: Result<&str, &str>| check(Input::name, json!(value), want.map(str::to_owned));
         name("web 1", Ok("web 1"));
         name("wäb/1:2", Ok("wäb/1:2"));
-        name("", Err("'' is too short"));
+        name("", Err("'' should be non-empty"));
         for odd in [" web", "web ", "\u{a0}web", "we\nb", "we\u{0}b", " "] {
             name(odd, Err(rule));
         }

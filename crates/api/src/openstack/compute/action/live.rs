@@ -137,7 +137,7 @@ mod tests {
         let nowhere = json!({"host": null, "block_migration": true, "force": true});
         check(30, nowhere, "Can't force to a non-provided destination");
         check(96, json!({"block_migration": true}), "'host' is a required property");
-        check(96, json!({"host": "", "block_migration": true}), "'' is too short");
+        check(96, json!({"host": "", "block_migration": true}), "'' should be non-empty");
         check(96, json!({"host": "cn 2", "block_migration": true}), "'cn 2' does not match");
         check(96, json!({"host": "cn2", "block_migration": null}), "None is not one of");
         check(96, json!(null), "None is not of type 'object'");

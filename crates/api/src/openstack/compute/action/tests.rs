@@ -50,7 +50,7 @@ fn values_are_looked_at_from_their_version() {
     check(73, json!({"lock": {"locked_reason": "r"}}), locked(Some("r")));
     check(73, json!({"lock": null}), locked(None));
     check(73, json!({"lock": {"reason": "r"}}), Err("('reason' was unexpected)"));
-    check(73, json!({"lock": {"locked_reason": ""}}), Err("'' is too short"));
+    check(73, json!({"lock": {"locked_reason": ""}}), Err("'' should be non-empty"));
     let to = |host: Option<&str>| Ok(Action::Migrate { host: host.map(str::to_owned) });
     check(55, json!({"migrate": {"host": "cn2"}}), to(None));
     check(56, json!({"migrate": {"host": "cn2"}}), to(Some("cn2")));

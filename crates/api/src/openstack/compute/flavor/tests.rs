@@ -138,11 +138,11 @@ fn a_wrong_flavor_is_refused_by_the_name_of_what_is_wrong() {
     check(json!({"disk": -1}), 1, &about("disk", "-1", "-1 is less than the minimum of 0"));
     check(json!({"swap": null}), 1, &about("swap", "None", "None is not of type 'integer', 'string'"));
     check(json!({"id": " x"}), 1, "' x' does not match '^(?! )[a-zA-Z0-9. _-]+(?<! )$'");
-    check(json!({"id": ""}), 1, &about("id", "", "'' is too short"));
+    check(json!({"id": ""}), 1, &about("id", "", "'' should be non-empty"));
     check(json!({"rxtx_factor": 0}), 1, "0 is less than or equal to the minimum of 0");
     check(json!({"rxtx_factor": "1."}), 1, "'1.' does not match '^[0-9]+(\\.[0-9]+)?$'");
     check(json!({"os-flavor-access:is_public": 1}), 1, "'NO', 'No', 'no']");
-    check(json!({"name": ""}), 1, &about("name", "", "'' is too short"));
+    check(json!({"name": ""}), 1, &about("name", "", "'' should be non-empty"));
     let missing = parse_create(&json!({"flavor": {"name": "f"}}), Microversion::FIRST).expect_err("refused");
     assert!(missing.message.ends_with("'ram' is a required property"), "{}", missing.message);
 }

@@ -5,7 +5,7 @@
 //! Source: nova, api/openstack/compute/servers.py and schemas/servers.py.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
 };
 
@@ -16,6 +16,7 @@ use super::{
     super::{
         super::{fault::Fault, microversion::Microversion},
         fields::{Input, Key, Object},
+        literal,
         values::{Form, INTEGER_MAX, PRINTABLE, only_of},
     },
     boot::{self, BlockDevice, Networks},
@@ -210,9 +211,14 @@ fn certificates(server: Object) -> Result<Vec<String>, Fault> {
     };
     let items = input.list(CERTIFICATES_MAX)?;
     if items.is_empty() {
-        return Err(input.refuse("[] is too short"));
+        return Err(input.empty_list());
     }
-    items.into_iter().map(|item| item.text(1..=usize::MAX).map(str::to_owned)).collect()
+    let texts: Vec<String> =
+        items.into_iter().map(|item| item.text(1..=usize::MAX).map(str::to_owned)).collect::<Result<_, _>>()?;
+    match texts.iter().collect::<BTreeSet<_>>().len() == texts.len() {
+        true => Ok(texts),
+        false => Err(input.refuse(format_args!("{} has non-unique elements", literal::quoted(input.value())))),
+    }
 }
 
 /// One label at first, dots too from 2.94.

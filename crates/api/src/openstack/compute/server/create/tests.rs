@@ -94,7 +94,7 @@ fn what_is_wrong_is_refused_with_its_name() {
     check(json!({"server": {}, "meta": {}}), 1, "('meta' was unexpected)");
     check(json!({"name": "web"}), 1, "('name' was unexpected)");
     check(request(json!({"name": null})), 1, "name. Value: None. None is not of type 'string'");
-    check(request(json!({"flavorRef": ""})), 1, "flavorRef. Value: . '' is too short");
+    check(request(json!({"flavorRef": ""})), 1, "flavorRef. Value: . '' should be non-empty");
     check(request(json!({"flavorRef": 1.5})), 1, "1.5 is not of type 'string'");
     check(request(json!({"imageRef": "ubuntu"})), 1, "'ubuntu' is not valid under any of the given schemas");
     check(request(json!({"user_data": "a"})), 1, "'a' is not a 'base64'");
@@ -106,7 +106,8 @@ fn what_is_wrong_is_refused_with_its_name() {
     check(request(json!({"metadata": {"k": 1}})), 1, "k. Value: 1. 1 is not of type 'string'");
     check(request(json!({"tags": ["a/b"]})), 52, "0. Value: a/b. 'a/b' does not match '^[^,/]*$'");
     check(request(json!({"tags": vec!["t"; 51]})), 52, "is too long");
-    check(request(json!({"trusted_image_certificates": []})), 63, "[] is too short");
+    check(request(json!({"trusted_image_certificates": []})), 63, "[] should be non-empty");
+    check(request(json!({"trusted_image_certificates": ["c", "c"]})), 63, "['c', 'c'] has non-unique elements");
     check(request(json!({"hostname": "web.lab"})), 93, "'^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$'");
     check(request(json!({"hostname": "w"})), 93, "'w' is too short");
     check(request(json!({"security_groups": [{"id": 1}]})), 1, "('id' was unexpected)");
