@@ -203,6 +203,10 @@ mod tests {
             disk_gb,
             ephemeral_gb: 1,
             swap_mb: 64,
+            flavorid: "1".to_owned(),
+            rxtx_factor: 1.0,
+            public: true,
+            description: None,
             created_us: 0,
         }
     }

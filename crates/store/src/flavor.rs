@@ -9,7 +9,7 @@ use crate::{
     record::{Record, bigint},
 };
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FlavorRow {
     pub id: FlavorId,
     /// Unique.
@@ -19,12 +19,22 @@ pub struct FlavorRow {
     pub disk_gb: u64,
     pub ephemeral_gb: u64,
     pub swap_mb: u64,
+    /// What clients of the Compute API call it by; unique.
+    pub flavorid: String,
+    pub rxtx_factor: f64,
+    /// Seen by every project; one that is not, by those that have access.
+    pub public: bool,
+    pub description: Option<String>,
     pub created_us: i64,
 }
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!("SELECT id, name, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb, created_us FROM flavors ", $rest)
+        concat!(
+            "SELECT id, name, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb, flavorid, rxtx_factor, public, \
+             description, created_us FROM flavors ",
+            $rest
+        )
     };
 }
 
@@ -38,6 +48,10 @@ fn read(row: &AnyRow) -> Result<FlavorRow> {
         disk_gb: record.number("disk_gb")?,
         ephemeral_gb: record.number("ephemeral_gb")?,
         swap_mb: record.number("swap_mb")?,
+        flavorid: record.text("flavorid")?,
+        rxtx_factor: record.real("rxtx_factor")?,
+        public: record.flag("public")?,
+        description: record.text_opt("description")?,
         created_us: record.us("created_us")?,
     })
 }
@@ -45,8 +59,8 @@ fn read(row: &AnyRow) -> Result<FlavorRow> {
 impl Store {
     pub async fn create_flavor(&self, flavor: &FlavorRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO flavors (id, name, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb, created_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO flavors (id, name, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb, flavorid, rxtx_factor, \
+             public, description, created_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(flavor.id.to_string())
         .bind(&flavor.name)
@@ -55,6 +69,10 @@ impl Store {
         .bind(bigint(flavor.disk_gb))
         .bind(bigint(flavor.ephemeral_gb))
         .bind(bigint(flavor.swap_mb))
+        .bind(&flavor.flavorid)
+        .bind(flavor.rxtx_factor)
+        .bind(i64::from(flavor.public))
+        .bind(&flavor.description)
         .bind(flavor.created_us)
         .execute(&self.writes)
         .await
@@ -70,6 +88,26 @@ impl Store {
             .await
             .map_err(db("read flavor"))?;
         read(&row.ok_or_else(|| not_found("flavor", id_or_name))?)
+    }
+
+    /// As clients of the Compute API name it: never by its name.
+    pub async fn flavor_by_flavorid(&self, flavorid: &str) -> Result<FlavorRow> {
+        let row = sqlx::query(select!("WHERE flavorid = $1"))
+            .bind(flavorid)
+            .fetch_optional(&self.reads)
+            .await
+            .map_err(db("read flavor"))?;
+        read(&row.ok_or_else(|| not_found("flavor", flavorid))?)
+    }
+
+    pub async fn describe_flavor(&self, id: FlavorId, description: Option<&str>) -> Result<()> {
+        let done = sqlx::query("UPDATE flavors SET description = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(description)
+            .execute(&self.writes)
+            .await
+            .map_err(db("describe flavor"))?;
+        if done.rows_affected() == 0 { Err(not_found("flavor", id)) } else { Ok(()) }
     }
 
     pub async fn list_flavors(&self, ask: &PageAsk) -> Result<Page<FlavorRow>> {

@@ -11,6 +11,7 @@ mod api_token;
 mod claim;
 mod error;
 mod flavor;
+mod flavor_extra;
 mod host;
 mod identity;
 mod image;

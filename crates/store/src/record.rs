@@ -36,6 +36,10 @@ impl<'r> Record<'r> {
         self.row.try_get(column).map_err(|error| self.corrupt(column, error))
     }
 
+    pub(crate) fn real(&self, column: &'static str) -> Result<f64> {
+        self.row.try_get(column).map_err(|error| self.corrupt(column, error))
+    }
+
     pub(crate) fn us_opt(&self, column: &'static str) -> Result<Option<i64>> {
         self.row.try_get(column).map_err(|error| self.corrupt(column, error))
     }

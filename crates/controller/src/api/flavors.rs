@@ -36,14 +36,19 @@ pub(super) async fn create(
     Body(new): Body<NewFlavor>,
 ) -> Answer<(StatusCode, Json<Flavor>)> {
     check(&new)?;
+    let id = FlavorId(Uuid::now_v7());
     let row = FlavorRow {
-        id: FlavorId(Uuid::now_v7()),
+        id,
         name: new.name,
         vcpus: new.vcpus,
         ram_mb: new.ram_mb,
         disk_gb: new.disk_gb,
         ephemeral_gb: new.ephemeral_gb,
         swap_mb: new.swap_mb,
+        flavorid: id.to_string(),
+        rxtx_factor: 1.0,
+        public: true,
+        description: None,
         created_us: App::now_us(),
     };
     app.store.create_flavor(&row).await?;

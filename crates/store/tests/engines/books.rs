@@ -1,12 +1,13 @@
 //! Flavors, images, hosts, tokens, instances and the room that they take.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::AnyPool;
 use whimbrel_core::{
     disk::DiskFormat,
     failure::{Failure, FailureCode},
     id::{Epoch, FlavorId, ImageDigest, ImageId},
+    identity::ProjectId,
     instance::PowerState,
 };
 use whimbrel_store::{
@@ -39,6 +40,10 @@ fn flavor(number: u128, name: &str) -> FlavorRow {
         disk_gb: 10,
         ephemeral_gb: 30,
         swap_mb: 512,
+        flavorid: number.to_string(),
+        rxtx_factor: 1.5,
+        public: true,
+        description: Some("a size".to_owned()),
         created_us: NOW_US,
     }
 }
@@ -51,9 +56,44 @@ pub async fn flavors(database: Database) {
     assert_eq!(store.flavor("m1.medium").await.unwrap(), medium);
     assert_eq!(store.flavor(&medium.id.to_string()).await.unwrap(), medium);
     assert_not_found(store.flavor("m1.large").await, "flavor", "m1.large");
+    assert_eq!(store.flavor_by_flavorid("1").await.unwrap(), medium);
+    assert_not_found(store.flavor_by_flavorid("m1.medium").await, "flavor", "m1.medium");
+    let same_flavorid = FlavorRow { name: "other".to_owned(), flavorid: "1".to_owned(), ..flavor(3, "other") };
+    assert_conflict(store.create_flavor(&same_flavorid).await, "exists already");
+    store.describe_flavor(medium.id, None).await.unwrap();
+    assert_eq!(store.flavor("m1.medium").await.unwrap().description, None);
     store.delete_flavor(medium.id).await.unwrap();
     assert_not_found(store.delete_flavor(medium.id).await, "flavor", &medium.id.to_string());
     assert!(store.list_flavors(&PageAsk::default()).await.unwrap().items.is_empty());
+}
+
+pub async fn flavors_have_extra_specs_and_access(database: Database) {
+    let store = database.store().await;
+    let (one, other) = (flavor(1, "one"), flavor(2, "other"));
+    for each in [&one, &other] {
+        store.create_flavor(each).await.unwrap();
+    }
+    let specs = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+    };
+    store.set_extra_specs(one.id, &specs(&[("a", "1"), ("b", "2")])).await.unwrap();
+    store.set_extra_specs(one.id, &specs(&[("b", "3"), ("c", "4")])).await.unwrap();
+    assert_eq!(store.extra_specs(Some(one.id)).await.unwrap()[&one.id], specs(&[("a", "1"), ("b", "3"), ("c", "4")]));
+    assert!(!store.extra_specs(None).await.unwrap().contains_key(&other.id));
+    store.remove_extra_spec(one.id, "a").await.unwrap();
+    assert_not_found(store.remove_extra_spec(one.id, "a").await, "extra spec", "a");
+
+    let (p1, p2): (ProjectId, ProjectId) = ("p1".parse().unwrap(), "p2".parse().unwrap());
+    store.allow_flavor(one.id, &p2).await.unwrap();
+    store.allow_flavor(one.id, &p1).await.unwrap();
+    assert_conflict(store.allow_flavor(one.id, &p1).await, "has access already");
+    assert_eq!(store.flavor_access(None).await.unwrap()[&one.id], [p1.clone(), p2.clone()]);
+    store.forbid_flavor(one.id, &p2).await.unwrap();
+    assert_not_found(store.forbid_flavor(one.id, &p2).await, "access of project", "p2");
+    assert_eq!(store.flavor_access(Some(one.id)).await.unwrap()[&one.id], [p1]);
+    store.delete_flavor(one.id).await.unwrap();
+    assert!(store.flavor_access(None).await.unwrap().is_empty());
+    assert!(store.extra_specs(None).await.unwrap().is_empty());
 }
 
 pub async fn images(database: Database) {

@@ -23,12 +23,13 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 25] = cases![
+const CASES: [(&str, Case); 26] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
     schema::foreign_keys_hold_on_every_connection,
     books::flavors,
+    books::flavors_have_extra_specs_and_access,
     books::images,
     books::hosts,
     books::a_join_token_is_used_once,
