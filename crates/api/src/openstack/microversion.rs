@@ -70,6 +70,8 @@ impl Default for Offer {
 }
 
 impl Offer {
+    pub const ALL: Offer = Offer { max: Microversion::LAST };
+
     pub fn max(self) -> Microversion {
         self.max
     }

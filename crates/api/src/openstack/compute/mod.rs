@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `shape` | tables of an answer's fields, and who asks for it at which version |
 //! | `fields`, `values`, `literal` | tables of a request's keys, the strict reading of their values, and how a refusal writes them |
+//! | `query` | what stands behind the question mark of a list |
 //! | `times` | times as the API writes and reads them |
 //! | `versions` | the documents by which clients find the API |
 //! | `flavor` | flavors, their extra specs and access lists |
@@ -27,6 +28,7 @@ pub mod instance_action;
 pub mod keypair;
 pub mod literal;
 pub mod migration;
+pub mod query;
 pub mod quota;
 pub mod server;
 pub mod server_group;
