@@ -6,6 +6,7 @@
 //!
 //! Ground rules: shapes are `api`'s and decisions `core`'s; every answer carries a request id, that of a log line and, later,
 //! of an instance action; addresses in answers are those by which the client came.
+pub mod compute;
 pub mod identity;
 
 use axum::{
@@ -25,7 +26,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 
 pub fn router() -> Router<Shared> {
-    Router::new().merge(identity::router()).layer(middleware::from_fn(with_request_id))
+    Router::new().merge(identity::router()).merge(compute::router()).layer(middleware::from_fn(with_request_id))
 }
 
 async fn with_request_id(request: Request, next: Next) -> Response {

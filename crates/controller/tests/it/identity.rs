@@ -1,87 +1,10 @@
 //! Keystone's API as its clients use it: over HTTPS, with what they send.
 
 use reqwest::{Method, StatusCode};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use whimbrel_api::native::Bootstrap;
 
-use crate::place::Place;
-
-const PASSWORD: &str = "correct horse";
-
-struct Cloud {
-    place: Place,
-    http: reqwest::Client,
-}
-
-struct Reply {
-    status: StatusCode,
-    token: Option<String>,
-    body: Value,
-}
-
-impl Cloud {
-    async fn new() -> Self {
-        let place = Place::new().await;
-        let ca = std::fs::read(place.dir.path().join("ca.crt")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-        let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        place.client.bootstrap(&Bootstrap { password: PASSWORD.to_owned() }).await.unwrap();
-        let http = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
-        Cloud { place, http }
-    }
-
-    async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Reply {
-        let mut ask = self.http.request(method, format!("{}/identity{path}", self.place.url));
-        if let Some(token) = token {
-            ask = ask.header("X-Auth-Token", token).header("X-Subject-Token", token);
-        }
-        if let Some(body) = body {
-            ask = ask.json(&body);
-        }
-        let reply = ask.send().await.unwrap();
-        let header = |name: &str| reply.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let (status, token) = (reply.status(), header("x-subject-token"));
-        assert!(header("x-openstack-request-id").unwrap().starts_with("req-"));
-        assert_eq!(status == 401, header("www-authenticate").is_some());
-        Reply { status, token, body: reply.json().await.unwrap_or(Value::Null) }
-    }
-
-    async fn log_in(&self, user: &str, password: &str, scope: Value) -> Reply {
-        let user = json!({"name": user, "domain": {"id": "default"}, "password": password});
-        let auth = json!({"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}});
-        self.call(Method::POST, "/v3/auth/tokens", None, Some(auth)).await
-    }
-
-    async fn admin(&self) -> String {
-        self.log_in("admin", PASSWORD, on_project("admin")).await.token.unwrap()
-    }
-
-    /// Its id.
-    async fn make(&self, token: &str, kind: &str, fields: Value) -> String {
-        let reply = self.call(Method::POST, &format!("/v3/{kind}s"), Some(token), Some(json!({ kind: fields }))).await;
-        assert_eq!(reply.status, 201, "{}", reply.body);
-        reply.body[kind]["id"].as_str().unwrap().to_owned()
-    }
-
-    async fn role(&self, token: &str, name: &str) -> String {
-        let found = self.call(Method::GET, &format!("/v3/roles?name={name}"), Some(token), None).await;
-        found.body["roles"][0]["id"].as_str().unwrap().to_owned()
-    }
-
-    async fn status(&self, method: Method, path: &str, token: &str) -> u16 {
-        self.call(method, path, Some(token), None).await.status.as_u16()
-    }
-}
-
-fn on_project(name: &str) -> Value {
-    json!({"project": {"name": name, "domain": {"name": "Default"}}})
-}
+use crate::cloud::{Cloud, PASSWORD, on_project};
 
 #[tokio::test]
 async fn a_log_in_gives_a_token_with_roles_and_catalog() {

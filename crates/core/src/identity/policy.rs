@@ -74,6 +74,9 @@ operations! {
     /// Else a domain's manager could make anyone an administrator of the whole cloud.
     GrantAdmin = WRITE_ALL,
     ReadServices = READ_ALL,
+    ReadFlavors = &[Need::AnyToken],
+    WriteFlavors = WRITE_ALL,
+    ReadFlavorAccess = WRITE_ALL,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

@@ -30,6 +30,7 @@ use axum::{
 use whimbrel_api::openstack::identity::{fault::Fault, versions};
 
 use self::answer::Refused;
+pub(crate) use self::caller::Caller;
 pub use self::{
     expiry::forget_expired,
     password::Passwords,

@@ -1,0 +1,70 @@
+//! What every call of the Compute API brings along: who asks, at which version, by which address.
+
+use axum::{
+    extract::FromRequestParts,
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+use whimbrel_api::openstack::{
+    compute::{
+        query::Query,
+        shape::{View, Viewer},
+    },
+    fault::Fault,
+    microversion::Microversion,
+};
+use whimbrel_core::identity::{
+    Requester, Role,
+    policy::{self, Operation, Target},
+};
+
+use super::{VERSIONED, version::At};
+use crate::{
+    app::Shared,
+    openstack::{BaseUrl, identity::Caller},
+};
+
+pub(super) struct Ask {
+    caller: Caller,
+    pub at: Microversion,
+    base: String,
+    query: Option<String>,
+}
+
+impl FromRequestParts<Shared> for Ask {
+    type Rejection = Response;
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Response> {
+        let caller = Caller::from_request_parts(parts, app).await.map_err(IntoResponse::into_response)?;
+        let Ok(BaseUrl(base)) = BaseUrl::from_request_parts(parts, app).await;
+        let at = parts.extensions.get::<At>().map_or(Microversion::FIRST, |At(at)| *at);
+        let query = parts.uri.query().map(str::to_owned);
+        Ok(Ask { caller, at, base: format!("{base}{VERSIONED}"), query })
+    }
+}
+
+impl Ask {
+    pub(super) fn requester(&self) -> &Requester {
+        self.caller.requester()
+    }
+
+    pub(super) fn is_admin(&self) -> bool {
+        self.requester().has(Role::Admin)
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        let viewer = if self.is_admin() { Viewer::Admin } else { Viewer::Member };
+        View { at: self.at, viewer, base: &self.base }
+    }
+
+    pub(super) fn query(&self, known: &[&str]) -> Result<Query, Fault> {
+        Query::parse(self.query.as_deref(), known, self.at)
+    }
+
+    pub(super) fn may(&self, operation: Operation) -> Result<(), Fault> {
+        if policy::permits(operation, self.requester(), Target::default()) {
+            return Ok(());
+        }
+        let enough = policy::enough(operation);
+        Err(Fault::new(403, format!("Policy doesn't allow this to be performed: it needs {enough}.")))
+    }
+}

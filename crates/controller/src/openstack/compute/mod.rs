@@ -1,0 +1,74 @@
+//! Nova's Compute API.
+//!
+//! ```text
+//! request -> version (microversion chosen, echoed) -> caller (token) -> handler -> store
+//!                                                                        `-> api::openstack::compute (body at that version)
+//! ```
+//!
+//! Ground rules: a handler never asks for a version: it hands its record and the `View` to `api`; every answer says at which
+//! version it was made, refusals too.
+mod answer;
+mod ask;
+mod flavor_extras;
+mod flavors;
+mod version;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, Uri},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use whimbrel_api::openstack::{compute::versions, fault::Fault};
+
+use self::answer::Refused;
+use super::BaseUrl;
+use crate::app::Shared;
+
+/// Of the whole service, and of its versioned part.
+const ROOT: &str = "/compute";
+const VERSIONED: &str = "/compute/v2.1";
+
+pub fn router() -> Router<Shared> {
+    let versioned = Router::new()
+        .route("/flavors", get(flavors::list).post(flavors::create))
+        .route("/flavors/detail", get(flavors::detail))
+        .route("/flavors/{id}", get(flavors::show).put(flavors::update).delete(flavors::delete))
+        .route("/flavors/{id}/action", axum::routing::post(flavor_extras::change_access))
+        .route("/flavors/{id}/os-flavor-access", get(flavor_extras::access))
+        .route("/flavors/{id}/os-extra_specs", get(flavor_extras::specs).post(flavor_extras::set))
+        .route(
+            "/flavors/{id}/os-extra_specs/{key}",
+            get(flavor_extras::spec).put(flavor_extras::set_one).delete(flavor_extras::remove),
+        )
+        .fallback(no_such_call)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(version::negotiate));
+    Router::new()
+        .route(ROOT, get(all_versions))
+        .route("/compute/", get(all_versions))
+        .route(VERSIONED, get(this_version))
+        .route("/compute/v2.1/", get(this_version))
+        .nest(VERSIONED, versioned)
+}
+
+async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::list(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+}
+
+async fn this_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+}
+
+async fn no_such_call(uri: Uri) -> Response {
+    tracing::debug!(path = uri.path(), "there is no such call");
+    Refused::from(Fault::new(StatusCode::NOT_FOUND.as_u16(), "The resource could not be found.")).into_response()
+}
+
+async fn wrong_method(uri: Uri) -> Response {
+    tracing::debug!(path = uri.path(), "it does not take this method");
+    Refused::from(Fault::new(StatusCode::METHOD_NOT_ALLOWED.as_u16(), "The method is not allowed for this resource."))
+        .into_response()
+}
