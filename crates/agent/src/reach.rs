@@ -43,7 +43,10 @@ fn may_run_or_pass(user: QemuUser, path: &Path) -> Result<bool, Failure> {
         .current_dir("/")
         .stdin(Stdio::null())
         .status()
-        .map_err(|error| fault::internal(format!("cannot become qemu_user {}:{}", user.uid, user.gid), &error))?;
+        .map_err(|error| {
+            fault::internal(format!("cannot become qemu_user {}:{}", user.uid, user.gid), &error)
+                .hint("run the agent as root, or leave qemu_user out")
+        })?;
     Ok(asked.success())
 }
 
