@@ -12,7 +12,7 @@ use whimbrel_core::{
     id::{HostName, InstanceId},
     instance::InstanceSpec,
 };
-use whimbrel_store::{HostLoad, HostRow, HostState, PageAsk, StoreError};
+use whimbrel_store::{HostLoad, HostRow, HostState, PageAsk, StoreError, every};
 
 use crate::app::App;
 
@@ -76,16 +76,7 @@ impl App {
 
     /// All hosts.
     pub async fn all_hosts(&self) -> Result<Vec<HostRow>, StoreError> {
-        let mut hosts = Vec::new();
-        let mut ask = PageAsk::default();
-        loop {
-            let page = self.store.list_hosts(&ask).await?;
-            hosts.extend(page.items);
-            ask.marker = page.next;
-            if ask.marker.is_none() {
-                return Ok(hosts);
-            }
-        }
+        every(|ask| async move { self.store.list_hosts(&ask).await }).await
     }
 }
 

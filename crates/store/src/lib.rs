@@ -36,4 +36,4 @@ pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use join_token::NewJoinToken;
 pub use migration::{MigrationNews, MigrationRow, NewMigration};
 pub use open::{Engine, Store};
-pub use page::{PAGE_MAX, Page, PageAsk};
+pub use page::{PAGE_MAX, Page, PageAsk, every};

@@ -21,6 +21,20 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// All pages of a list, one after another: for what is small as a whole, or needed as a whole.
+pub async fn every<T, P: Future<Output = Result<Page<T>>>>(mut list: impl FnMut(PageAsk) -> P) -> Result<Vec<T>> {
+    let mut items = Vec::new();
+    let mut ask = PageAsk::default();
+    loop {
+        let page = list(ask).await?;
+        items.extend(page.items);
+        match page.next {
+            Some(marker) => ask = PageAsk { limit: None, marker: Some(marker) },
+            None => return Ok(items),
+        }
+    }
+}
+
 impl PageAsk {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX) as usize

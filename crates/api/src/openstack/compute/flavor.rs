@@ -127,6 +127,7 @@ const CREATE: &[Key] = &[
     Key::new("description").since(55),
 ];
 
+const UPDATE_SINCE: Microversion = Microversion::v2(55);
 const UPDATE: &[Key] = &[Key::new("description").needed()];
 const TENANT: &[Key] = &[Key::new("tenant").needed()];
 const EXTRA_SPECS: &[Key] = &[Key::new("extra_specs").needed()];
@@ -156,8 +157,11 @@ pub fn parse_create(body: &Value, at: Microversion) -> Result<NewFlavor, Fault> 
     })
 }
 
-/// `PUT /flavors/{id}`, which exists from 2.55: the new description.
+/// `PUT /flavors/{id}`: the new description. Before 2.55 there is no such call.
 pub fn parse_update(body: &Value, at: Microversion) -> Result<Option<String>, Fault> {
+    if at < UPDATE_SINCE {
+        return Err(Fault::new(404, "The resource could not be found."));
+    }
     description(fields::wrapped(body, "flavor", UPDATE, at)?.need("description")?)
 }
 

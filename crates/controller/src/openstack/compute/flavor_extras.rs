@@ -26,6 +26,10 @@ fn no_spec(flavorid: &str, key: &str) -> Fault {
     Fault::new(404, format!("Flavor {flavorid} has no extra specs with key {key}."))
 }
 
+fn no_project(tenant: &str) -> Fault {
+    Fault::new(400, format!("Project ID {tenant} is not a valid project."))
+}
+
 pub(super) async fn specs(ask: Ask, State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
     ask.may(Operation::ReadFlavors)?;
     let (_, flavor) = find(&app, &ask, &id).await?;
@@ -101,18 +105,17 @@ pub(super) async fn change_access(
     ask.may(Operation::WriteFlavors)?;
     let asked = flavor::parse_access(&body, ask.at)?;
     let (row, flavor) = find(&app, &ask, &id).await?;
-    let project = |tenant: &str| {
-        let refused = || Fault::new(400, format!("Project ID {tenant} is not a valid project."));
-        tenant.parse::<ProjectId>().map_err(|_| refused())
-    };
+    let project = |tenant: &str| tenant.parse::<ProjectId>().map_err(|_| no_project(tenant));
     match &asked {
         Access::Add(tenant) => {
             if flavor.public {
                 return Err(Fault::new(409, "Can not add access to a public flavor.").into());
             }
             let project = project(tenant)?;
-            let known = app.store.project(&project).await;
-            known.map_err(|_| Fault::new(400, format!("Project ID {tenant} is not a valid project.")))?;
+            match app.store.project(&project).await {
+                Err(StoreError::NotFound { .. }) => return Err(no_project(tenant).into()),
+                other => other.map(drop)?,
+            }
             match app.store.allow_flavor(row, &project).await {
                 Err(StoreError::Conflict { .. }) => {
                     let told =

@@ -17,13 +17,12 @@ use whimbrel_api::openstack::{
         values::boolean_word,
     },
     fault::Fault,
-    microversion::Microversion,
 };
 use whimbrel_core::{
     id::FlavorId,
     identity::{ProjectId, policy::Operation},
 };
-use whimbrel_store::{FlavorRow, PageAsk, StoreError};
+use whimbrel_store::{FlavorRow, StoreError, every};
 
 use super::{
     answer::{Answer, Body},
@@ -32,8 +31,6 @@ use super::{
 use crate::app::{App, Shared};
 
 const QUERY: &[&str] = &["is_public", "minRam", "minDisk", "limit", "marker", "sort_key", "sort_dir"];
-/// `PUT` came with it.
-const DESCRIPTION_SINCE: Microversion = Microversion::v2(55);
 
 /// One with what hangs on it.
 pub(super) async fn find(app: &App, ask: &Ask, flavorid: &str) -> Answer<(FlavorId, Flavor)> {
@@ -78,18 +75,12 @@ fn record(row: FlavorRow, extra_specs: std::collections::BTreeMap<String, String
 
 async fn all(app: &App) -> Result<Vec<Flavor>, StoreError> {
     let (mut specs, mut access) = (app.store.extra_specs(None).await?, app.store.flavor_access(None).await?);
-    let (mut flavors, mut ask) = (Vec::new(), PageAsk::default());
-    loop {
-        let page = app.store.list_flavors(&ask).await?;
-        for row in page.items {
-            let id = row.id;
-            flavors.push(record(row, specs.remove(&id).unwrap_or_default(), access.remove(&id).unwrap_or_default()));
-        }
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(flavors);
-        }
-    }
+    let rows = every(|ask| async move { app.store.list_flavors(&ask).await }).await?;
+    let whole = |row: FlavorRow| {
+        let id = row.id;
+        record(row, specs.remove(&id).unwrap_or_default(), access.remove(&id).unwrap_or_default())
+    };
+    Ok(rows.into_iter().map(whole).collect())
 }
 
 pub(super) async fn list(ask: Ask, State(app): State<Shared>) -> Answer<Json<Value>> {
@@ -120,7 +111,8 @@ fn chosen(ask: &Ask, flavors: Vec<Flavor>) -> Result<(Vec<Flavor>, Option<String
     };
     let mut flavors: Vec<Flavor> = flavors.into_iter().filter(wanted).collect();
     let order = query.word("sort_key", SORT_KEYS)?.unwrap_or(by_id);
-    flavors.sort_by(|one, other| order(one, other).then_with(|| by_id(one, other)));
+    // Stable: what is equal stays in the order of its making.
+    flavors.sort_by(order);
     if query.word("sort_dir", &[("asc", false), ("desc", true)])?.unwrap_or(false) {
         flavors.reverse();
     }
@@ -146,6 +138,10 @@ fn by_id(one: &Flavor, other: &Flavor) -> std::cmp::Ordering {
     one.id.cmp(&other.id)
 }
 
+fn as_made(_: &Flavor, _: &Flavor) -> std::cmp::Ordering {
+    std::cmp::Ordering::Equal
+}
+
 const SORT_KEYS: &[(&str, Order)] = &[
     ("flavorid", by_id),
     ("name", |one, other| one.name.cmp(&other.name)),
@@ -157,12 +153,11 @@ const SORT_KEYS: &[(&str, Order)] = &[
     ("rxtx_factor", |one, other| one.rxtx_factor.total_cmp(&other.rxtx_factor)),
     ("is_public", |one, other| one.public.cmp(&other.public)),
     ("description", |one, other| one.description.cmp(&other.description)),
-    // Kept as ids are: in the order of their making.
-    ("created_at", by_id),
-    ("updated_at", by_id),
-    ("id", by_id),
-    ("disabled", by_id),
-    ("vcpu_weight", by_id),
+    ("created_at", as_made),
+    ("updated_at", as_made),
+    ("id", as_made),
+    ("disabled", as_made),
+    ("vcpu_weight", as_made),
 ];
 
 pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -209,11 +204,8 @@ pub(super) async fn update(
     Path(id): Path<String>,
     Body(body): Body,
 ) -> Answer<Json<Value>> {
-    if ask.at < DESCRIPTION_SINCE {
-        return Err(Fault::new(404, "The resource could not be found.").into());
-    }
-    ask.may(Operation::WriteFlavors)?;
     let description = flavor::parse_update(&body, ask.at)?;
+    ask.may(Operation::WriteFlavors)?;
     let (row, _) = find(&app, &ask, &id).await?;
     app.store.describe_flavor(row, description.as_deref()).await?;
     let (_, flavor) = find(&app, &ask, &id).await?;

@@ -17,7 +17,7 @@ use whimbrel_core::identity::{
     DomainId,
     policy::{Operation, Target},
 };
-use whimbrel_store::{DomainRow, GrantFilter, GrantScope, PageAsk};
+use whimbrel_store::{DomainRow, GrantFilter, GrantScope, every};
 
 use super::{
     answer::{Answer, Body},
@@ -51,17 +51,10 @@ pub(super) async fn list(
     Query(filter): Query<Filter>,
 ) -> Answer<Json<Value>> {
     caller.may(Operation::ListDomains, Target::default())?;
-    let mut items = Vec::new();
-    let mut ask = PageAsk::default();
-    loop {
-        let page = app.store.list_domains(filter.name.as_deref(), &ask).await?;
-        let wanted = page.items.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
-        items.extend(wanted.map(|row| record(row).body(&base)));
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(Json(records::list(&base, "domains", items)));
-        }
-    }
+    let (app, name) = (&app, filter.name.as_deref());
+    let rows = every(|ask| async move { app.store.list_domains(name, &ask).await }).await?;
+    let wanted = rows.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
+    Ok(Json(records::list(&base, "domains", wanted.map(|row| record(row).body(&base)).collect())))
 }
 
 pub(super) async fn create(

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, RawQuery, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     routing::{get, put},
 };
@@ -160,13 +160,12 @@ struct Asked {
     matches_none: bool,
 }
 
-fn asked(query: &str) -> Asked {
+fn asked(pairs: &[(String, String)]) -> Asked {
     let mut asked = Asked::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (key, value) in pairs {
         let switched_on = !matches!(value.to_ascii_lowercase().as_str(), "0" | "false");
         let mut bad = false;
-        match key {
+        match key.as_str() {
             "user.id" => asked.filter.user = value.parse().map_err(|_| bad = true).ok(),
             "role.id" => asked.filter.role = value.parse().map_err(|_| bad = true).ok(),
             "scope.project.id" => {
@@ -191,9 +190,9 @@ pub(super) async fn list(
     caller: Caller,
     State(app): State<Shared>,
     BaseUrl(base): BaseUrl,
-    RawQuery(query): RawQuery,
+    Query(pairs): Query<Vec<(String, String)>>,
 ) -> Answer<Json<Value>> {
-    let Asked { filter, include_names, matches_none } = asked(query.as_deref().unwrap_or_default());
+    let Asked { filter, include_names, matches_none } = asked(&pairs);
     let (domain, oneself) = (caller.own_domain(), filter.user.as_ref() == Some(&caller.requester().user));
     if !oneself {
         caller.may(Operation::ListGrants, Target { domain: domain.as_ref(), ..Target::default() })?;
@@ -262,16 +261,21 @@ pub(super) async fn own_system(
 mod tests {
     use super::*;
 
+    fn of(query: &str) -> Asked {
+        let uri = format!("/?{query}").parse().unwrap();
+        asked(&Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap().0)
+    }
+
     #[test]
     fn a_query_says_what_must_match() {
-        let asked_for = asked("user.id=u&scope.project.id=p&include_names&effective=True");
+        let asked_for = of("user.id=u&scope.project.id=p&include_names&effective=True");
         assert_eq!(asked_for.filter.user.unwrap().as_str(), "u");
         assert_eq!(asked_for.filter.scope, Some(GrantScope::Project("p".parse().unwrap())));
         assert!(asked_for.include_names && !asked_for.matches_none && asked_for.filter.role.is_none());
-        assert!(!asked("include_names=0").include_names);
+        assert!(!of("include_names=0").include_names);
         for none in ["user.id=a%20b", "group.id=g", "scope.domain.id="] {
-            assert!(asked(none).matches_none, "{none}");
+            assert!(of(none).matches_none, "{none}");
         }
-        assert_eq!(asked("scope.system=all").filter.scope, Some(GrantScope::System));
+        assert_eq!(of("scope.system=all").filter.scope, Some(GrantScope::System));
     }
 }

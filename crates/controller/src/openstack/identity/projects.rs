@@ -17,7 +17,7 @@ use whimbrel_core::identity::{
     DomainId, ProjectId, UserId,
     policy::{Operation, Target},
 };
-use whimbrel_store::{GrantFilter, GrantScope, PageAsk, ProjectRow};
+use whimbrel_store::{GrantFilter, GrantScope, ProjectRow, every};
 
 use super::{
     answer::{Answer, Body},
@@ -62,17 +62,10 @@ pub(super) async fn list(
     // Whoever has a domain only sees that one.
     let domain = domain.or_else(|| caller.own_domain());
     caller.may(Operation::ListProjects, Target { domain: domain.as_ref(), ..Target::default() })?;
-    let mut items = Vec::new();
-    let mut ask = PageAsk::default();
-    loop {
-        let page = app.store.list_projects(domain.as_ref(), filter.name.as_deref(), &ask).await?;
-        let wanted = page.items.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
-        items.extend(wanted.map(|row| record(row).body(&base)));
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(Json(records::list(&base, "projects", items)));
-        }
-    }
+    let (app, domain, name) = (&app, domain.as_ref(), filter.name.as_deref());
+    let rows = every(|ask| async move { app.store.list_projects(domain, name, &ask).await }).await?;
+    let wanted = rows.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
+    Ok(Json(records::list(&base, "projects", wanted.map(|row| record(row).body(&base)).collect())))
 }
 
 pub(super) async fn create(

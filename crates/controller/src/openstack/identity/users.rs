@@ -17,7 +17,7 @@ use whimbrel_core::identity::{
     DomainId, ProjectId, UserId,
     policy::{Operation, Target},
 };
-use whimbrel_store::{PageAsk, UserRow};
+use whimbrel_store::{UserRow, every};
 
 use super::{
     answer::{Answer, Body},
@@ -76,17 +76,10 @@ pub(super) async fn list(
     let Ok(domain) = domain else { return Ok(Json(records::list(&base, "users", Vec::new()))) };
     let domain = domain.or_else(|| caller.own_domain());
     caller.may(Operation::ListUsers, Target { domain: domain.as_ref(), ..Target::default() })?;
-    let mut items = Vec::new();
-    let mut ask = PageAsk::default();
-    loop {
-        let page = app.store.list_users(domain.as_ref(), filter.name.as_deref(), &ask).await?;
-        let wanted = page.items.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
-        items.extend(wanted.map(|row| record(row).body(&base)));
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(Json(records::list(&base, "users", items)));
-        }
-    }
+    let (app, domain, name) = (&app, domain.as_ref(), filter.name.as_deref());
+    let rows = every(|ask| async move { app.store.list_users(domain, name, &ask).await }).await?;
+    let wanted = rows.into_iter().filter(|row| filter.enabled.is_none_or(|enabled| enabled == row.enabled));
+    Ok(Json(records::list(&base, "users", wanted.map(|row| record(row).body(&base)).collect())))
 }
 
 pub(super) async fn create(

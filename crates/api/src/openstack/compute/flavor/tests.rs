@@ -153,6 +153,8 @@ fn updates_extra_specs_and_access_are_read_strictly() {
     assert_eq!(parse_update(&json!({"flavor": {"description": null}}), at), Ok(None));
     assert_eq!(parse_update(&json!({"flavor": {"description": "d"}}), at), Ok(Some("d".into())));
     assert!(parse_update(&json!({"flavor": {}}), at).is_err());
+    let early = parse_update(&json!({"flavor": {"description": "d"}}), Microversion::v2(54));
+    assert_eq!(early.map_err(|fault| fault.status), Err(404));
     assert!(parse_update(&json!({"flavor": {"description": "d", "name": "n"}}), at).is_err());
 
     let specs = parse_extra_specs(&json!({"extra_specs": {"hw:a": "1", "b": 2}}), at);
