@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -13,7 +13,8 @@ use axum::{
 use serde::de::DeserializeOwned;
 use whimbrel_api::{
     agent::{
-        GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport, SendAsk,
+        ConsoleOutput, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay,
+        RetainedReport, SendAsk,
     },
     problem::Problem,
 };
@@ -27,7 +28,7 @@ use whimbrel_daemon::{
     serve::Peer,
 };
 
-use crate::{context::Context, facts::Facts, migrate::Migrations};
+use crate::{context::Context, facts::Facts, instances::console_tail, migrate::Migrations};
 
 /// A spec with the most disks and the longest command line stays far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -45,6 +46,7 @@ pub fn router(served: Served) -> Router {
         .route("/v1/facts", get(get_facts))
         .route("/v1/instances", get(get_instances))
         .route("/v1/instances/{id}", instance)
+        .route("/v1/instances/{id}/console", get(get_console))
         .route("/v1/instances/{id}/move-facts", get(get_move_facts))
         .route("/v1/retained/{id}", get(get_retained))
         .route("/v1/migrations/{id}", get(get_migration))
@@ -52,6 +54,7 @@ pub fn router(served: Served) -> Router {
         .route("/v1/migrations/{id}/send", put(send))
         .route("/v1/migrations/{id}/cancel", post(cancel))
         .route("/v1/migrations/{id}/discard", post(discard))
+        .route("/v1/migrations/{id}/force", post(force))
         .route("/v1/migrations/{id}/relay", post(relay))
         .with_state(served);
     guarded(routes)
@@ -101,10 +104,27 @@ async fn get_instances(State(served): State<Served>) -> Json<Vec<InstanceReport>
 
 async fn get_instance(State(served): State<Served>, At(id): At<InstanceId>) -> Answer<InstanceReport> {
     let instances = &served.context.instances;
-    let instance = instances.get(id).ok_or_else(|| {
-        Failure::new(FailureCode::NotFound, format!("server {id} is not on host {}", served.context.host()))
-    })?;
+    let instance = instances.get(id).ok_or_else(|| not_here(&served, id))?;
     Ok(Json(instances.report(&instance).await))
+}
+
+#[derive(serde::Deserialize)]
+struct ConsoleQuery {
+    lines: Option<u32>,
+}
+
+async fn get_console(
+    State(served): State<Served>,
+    At(id): At<InstanceId>,
+    query: Result<Query<ConsoleQuery>, QueryRejection>,
+) -> Answer<ConsoleOutput> {
+    let Query(query) = query.map_err(|rejection| Failure::new(FailureCode::BadRequest, rejection.body_text()))?;
+    let instance = served.context.instances.get(id).ok_or_else(|| not_here(&served, id))?;
+    Ok(Json(ConsoleOutput { output: console_tail(instance.dir(), query.lines)? }))
+}
+
+fn not_here(served: &Served, id: InstanceId) -> Failure {
+    Failure::new(FailureCode::NotFound, format!("server {id} is not on host {}", served.context.host()))
 }
 
 async fn delete_instance(State(served): State<Served>, At(id): At<InstanceId>) -> Result<StatusCode, Refused> {
@@ -158,6 +178,10 @@ async fn discard(
     Body(ask): Body<GiveUp>,
 ) -> Answer<MigrationReport> {
     Ok(Json(served.migrations.discard(id, ask).await?))
+}
+
+async fn force(State(served): State<Served>, At(id): At<MigrationId>) -> Answer<MigrationReport> {
+    Ok(Json(served.migrations.force(id)?))
 }
 
 async fn relay(

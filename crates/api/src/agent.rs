@@ -8,12 +8,14 @@
 //! | `GET /v1/instances` | | `Vec<InstanceReport>` |
 //! | `GET /v1/instances/{id}` | | `InstanceReport` |
 //! | `DELETE /v1/instances/{id}` | | 204; its retained copies here go too |
+//! | `GET /v1/instances/{id}/console?lines=N` | | `ConsoleOutput` |
 //! | `GET /v1/instances/{id}/move-facts` | | `MoveFacts` |
 //! | `GET /v1/retained/{id}` | | `RetainedReport` |
 //! | `PUT /v1/migrations/{id}/receive` | `ReceiveAsk` | `MigrationReport` |
 //! | `PUT /v1/migrations/{id}/send` | `SendAsk` | `MigrationReport` |
 //! | `POST /v1/migrations/{id}/cancel` | `GiveUp` | `MigrationReport` (asked of the source) |
 //! | `POST /v1/migrations/{id}/discard` | `GiveUp` | `MigrationReport` (asked of the target) |
+//! | `POST /v1/migrations/{id}/force` | | `MigrationReport` (asked of the source: switch over now, with any pause) |
 //! | `POST /v1/migrations/{id}/relay` | `Relay` | `MigrationReport`: a durable word of the peer, over the control path |
 //! | `GET /v1/migrations/{id}` | | `MigrationReport`, 404 if never heard of |
 
@@ -33,7 +35,31 @@ use whimbrel_core::{
 #[serde(rename_all = "snake_case")]
 pub enum Desired {
     Running,
+    /// Its QEMU runs, its CPUs stand still.
+    Paused,
     Stopped,
+}
+
+/// "Restart it once": done once per number, of which the last is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebootAsk {
+    /// Rises with each restart that is asked for.
+    pub number: u64,
+    pub how: RebootHow,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RebootHow {
+    /// By its power button, and by force where it does not react.
+    Soft,
+    Hard,
+}
+
+/// The end of what the guest said on its serial port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleOutput {
+    pub output: String,
 }
 
 /// "This instance should exist here, owned at `epoch`, and be `desired`."
@@ -43,6 +69,8 @@ pub struct InstanceAsk {
     /// Refused with `Conflict` unless the agent's journal owns the instance at this epoch, or never knew it and the epoch is the first.
     pub epoch: Epoch,
     pub desired: Desired,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<RebootAsk>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

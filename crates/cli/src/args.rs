@@ -84,6 +84,9 @@ pub enum Flavor {
     },
     Create {
         name: String,
+        /// As OpenStack's clients know it, such as 13; a UUID if none is given
+        #[arg(long)]
+        id: Option<String>,
         #[arg(long, default_value_t = 1)]
         vcpus: u32,
         #[arg(long, value_name = "MB")]

@@ -32,6 +32,13 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// Without the single reasons, which `detail` has in words.
+    pub fn failure(&self) -> Failure {
+        Failure { code: self.0.code, detail: self.0.detail.clone(), hint: self.0.hint.clone() }
+    }
+}
+
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         ApiError(Box::new(Problem::of(failure)))

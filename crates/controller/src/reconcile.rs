@@ -1,7 +1,7 @@
 //! Brings what is wanted of each server to its agent, until the agent says that it is so.
 //!
 //! ```text
-//! task building, starting, stopping: PUT InstanceAsk to its host, again until the report agrees -> no task
+//! task building, starting, stopping, pausing, unpausing, rebooting: PUT InstanceAsk to its host, again until the report agrees -> no task
 //! task deleting: DELETE on its host and wherever a copy was retained -> gone
 //! ```
 //!
@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use whimbrel_api::agent::{self, InstanceAsk, InstanceReport};
+use whimbrel_api::agent::{self, InstanceAsk, InstanceReport, RebootAsk, RebootHow};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{HostName, InstanceId},
@@ -95,7 +95,13 @@ async fn look(app: &Shared, asked: &Arc<Asked>, slots: &Arc<Semaphore>) -> Resul
 
 async fn work(app: &App, row: &InstanceRow, task: TaskState) {
     let done = match task {
-        TaskState::Building | TaskState::Starting | TaskState::Stopping => bring(app, row, task).await,
+        TaskState::Building
+        | TaskState::Starting
+        | TaskState::Stopping
+        | TaskState::Pausing
+        | TaskState::Unpausing
+        | TaskState::Rebooting
+        | TaskState::RebootingHard => bring(app, row, task).await,
         TaskState::Deleting => delete(app, row).await,
         TaskState::Migrating => Ok(()),
     };
@@ -134,9 +140,10 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
     }
     let desired = match row.desired {
         Desired::Running => agent::Desired::Running,
+        Desired::Paused => agent::Desired::Paused,
         Desired::Stopped => agent::Desired::Stopped,
     };
-    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired };
+    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot: reboot(row, task) };
     let report = app.agents.of(&host)?.put_instance(&ask).await?;
     note(app, &host.name, &report).await?;
     if report.power == PowerState::Crashed {
@@ -151,6 +158,22 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
         // Something newer is wanted meanwhile.
         Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(failure_of(error)),
+    }
+}
+
+/// Asked for by its number as long as the task lasts; the agent does it once.
+fn reboot(row: &InstanceRow, task: TaskState) -> Option<RebootAsk> {
+    let ask = |how| Some(RebootAsk { number: row.reboots, how });
+    match task {
+        TaskState::Rebooting => ask(RebootHow::Soft),
+        TaskState::RebootingHard => ask(RebootHow::Hard),
+        TaskState::Building
+        | TaskState::Starting
+        | TaskState::Stopping
+        | TaskState::Pausing
+        | TaskState::Unpausing
+        | TaskState::Migrating
+        | TaskState::Deleting => None,
     }
 }
 
@@ -169,8 +192,11 @@ async fn note(app: &App, host: &HostName, report: &InstanceReport) -> Result<(),
 
 fn agrees(desired: Desired, power: PowerState) -> bool {
     match (desired, power) {
-        (Desired::Running, PowerState::Running | PowerState::Paused) | (Desired::Stopped, PowerState::Stopped) => true,
+        (Desired::Running, PowerState::Running | PowerState::Paused)
+        | (Desired::Paused, PowerState::Paused)
+        | (Desired::Stopped, PowerState::Stopped) => true,
         (Desired::Running, PowerState::Stopped | PowerState::Crashed)
+        | (Desired::Paused, PowerState::Running | PowerState::Stopped | PowerState::Crashed)
         | (Desired::Stopped, PowerState::Running | PowerState::Paused | PowerState::Crashed) => false,
     }
 }

@@ -7,9 +7,9 @@ use whimbrel_store::{HostState, InstanceRow, StoreError, TaskState};
 use crate::app::App;
 
 pub async fn view(app: &App, row: InstanceRow, host: HostState) -> Result<Server, StoreError> {
-    let migration = match row.task {
-        Some(TaskState::Migrating) => app.store.unfinished_migration_of(row.id).await?.map(|migration| migration.id),
-        Some(TaskState::Building | TaskState::Starting | TaskState::Stopping | TaskState::Deleting) | None => None,
+    let migration = match row.task == Some(TaskState::Migrating) {
+        true => app.store.unfinished_migration_of(row.id).await?.map(|migration| migration.id),
+        false => None,
     };
     Ok(Server {
         id: row.id,
@@ -34,7 +34,11 @@ fn status(row: &InstanceRow, host: HostState) -> ServerStatus {
         (_, HostState::Down) => ServerStatus::Unknown,
         (Some(TaskState::Building), HostState::Up) => ServerStatus::Building,
         (Some(TaskState::Starting), HostState::Up) => ServerStatus::Stopped,
-        (Some(TaskState::Stopping), HostState::Up) => ServerStatus::Active,
+        (Some(TaskState::Unpausing), HostState::Up) => ServerStatus::Paused,
+        (
+            Some(TaskState::Stopping | TaskState::Pausing | TaskState::Rebooting | TaskState::RebootingHard),
+            HostState::Up,
+        ) => ServerStatus::Active,
         (None, HostState::Up) => match row.power {
             Some(PowerState::Running) => ServerStatus::Active,
             Some(PowerState::Paused) => ServerStatus::Paused,

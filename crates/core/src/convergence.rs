@@ -121,6 +121,9 @@ enum Rung {
     Pause,
 }
 
+/// A pause that would last longer is no end of a move but an outage.
+pub const FORCED_PAUSE_MS_MAX: u64 = 60_000;
+
 const LADDER: [Rung; 7] =
     [Rung::Disk(50), Rung::Disk(25), Rung::Disk(10), Rung::Cpu(20), Rung::Cpu(50), Rung::Cpu(80), Rung::Pause];
 
@@ -151,6 +154,12 @@ impl Policy {
             rounds_since_best: 0,
             ram_started: false,
         }
+    }
+
+    /// The operator wants the end now: from here on a pause of up to [`FORCED_PAUSE_MS_MAX`] is as good as none.
+    pub fn force(&mut self) {
+        self.limits.pause_ms_max = self.limits.pause_ms_max.max(FORCED_PAUSE_MS_MAX);
+        self.budget_ms = self.budget_ms.max(FORCED_PAUSE_MS_MAX);
     }
 
     /// The budget now: the operator's, or the longer pause that was announced.

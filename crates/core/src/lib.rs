@@ -28,3 +28,4 @@ pub mod precheck;
 pub mod progress;
 pub mod receipt;
 pub mod schedule;
+pub mod server;

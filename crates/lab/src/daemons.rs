@@ -45,9 +45,24 @@ impl Site {
         let file = |path: PathBuf| path.display().to_string();
         let (ca, token) = (file(self.ca_file()), file(self.token_file()));
         // An empty token, since one that the shell has from elsewhere would take the place of the file.
-        [("URL", self.url()), ("CA", ca), ("TOKEN_FILE", token), ("TOKEN", String::new())]
-            .map(|(name, value)| (format!("WHIMBREL_{name}"), value))
-            .into()
+        let own = [("URL", self.url()), ("CA", ca.clone()), ("TOKEN_FILE", token), ("TOKEN", String::new())]
+            .map(|(name, value)| (format!("WHIMBREL_{name}"), value));
+        let of_cloud = self.cloud.iter().flat_map(|cloud| {
+            let made = &cloud.made;
+            [
+                ("AUTH_URL", made.auth_url.as_str()),
+                ("USERNAME", &made.user),
+                ("PASSWORD", &cloud.password),
+                ("PROJECT_NAME", &made.project),
+                ("USER_DOMAIN_NAME", &made.domain),
+                ("PROJECT_DOMAIN_NAME", &made.domain),
+                ("REGION_NAME", &made.region),
+                ("IDENTITY_API_VERSION", "3"),
+                ("CACERT", &ca),
+            ]
+            .map(|(name, value)| (format!("OS_{name}"), value.to_owned()))
+        });
+        own.into_iter().chain(of_cloud.collect::<Vec<_>>()).collect()
     }
 
     pub fn client(&self) -> Result<ControllerClient> {

@@ -6,19 +6,22 @@ use sqlx::any::AnyRow;
 use whimbrel_core::{
     failure::Failure,
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId},
+    identity::{ProjectId, UserId},
     instance::{InstanceSpec, PowerState},
+    server::{Ownership, ServerDetails},
 };
 
 use crate::{
     HostLoad, Page, PageAsk, Room, Store,
     claim::{self, Claim},
+    counter,
     error::{Result, conflict, db, not_found, unique},
     record::{Record, bigint, json, stored_words},
 };
 
 stored_words!(
     /// What the operator wants.
-    Desired { Running = "running", Stopped = "stopped" }
+    Desired { Running = "running", Paused = "paused", Stopped = "stopped" }
 );
 stored_words!(
     /// What is being done with it; at most one thing at a time.
@@ -26,6 +29,10 @@ stored_words!(
         Building = "building",
         Starting = "starting",
         Stopping = "stopping",
+        Pausing = "pausing",
+        Unpausing = "unpausing",
+        Rebooting = "rebooting",
+        RebootingHard = "rebooting_hard",
         Migrating = "migrating",
         Deleting = "deleting",
     }
@@ -46,8 +53,18 @@ pub struct InstanceRow {
     pub task: Option<TaskState>,
     pub failure: Option<Failure>,
     pub write_bps: u64,
+    pub owner: Ownership,
+    /// The integer that old clients know it by.
+    pub number: u64,
+    pub details: ServerDetails,
+    /// Of name and details: rises with each change of them.
+    pub generation: u64,
     pub created_us: i64,
     pub updated_us: i64,
+    /// When it ran first.
+    pub launched_us: Option<i64>,
+    /// How often a restart was asked for.
+    pub reboots: u64,
 }
 
 /// Made at [`Epoch::FIRST`], wanted running, with task `building`.
@@ -58,6 +75,8 @@ pub struct NewInstance {
     pub image: ImageId,
     pub host: HostName,
     pub room: Room,
+    pub owner: Ownership,
+    pub details: ServerDetails,
     pub created_us: i64,
 }
 
@@ -76,13 +95,14 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, spec, flavor, image, host, epoch, desired, power_state, task_state, failure, write_bps, \
-             created_us, updated_us FROM instances ",
+             project, user_id, number, details, generation, created_us, updated_us, launched_us, reboots FROM instances ",
             $rest
         )
     };
 }
+pub(crate) use select;
 
-fn read(row: &AnyRow) -> Result<InstanceRow> {
+pub(crate) fn read(row: &AnyRow) -> Result<InstanceRow> {
     let record = Record::new("server", row)?;
     Ok(InstanceRow {
         id: record.parsed("id")?,
@@ -97,9 +117,31 @@ fn read(row: &AnyRow) -> Result<InstanceRow> {
         task: record.parsed_opt("task_state")?,
         failure: record.json_opt("failure")?,
         write_bps: record.number("write_bps")?,
+        owner: owner(&record)?,
+        number: record.number("number")?,
+        details: record.json("details")?,
+        generation: record.number("generation")?,
         created_us: record.us("created_us")?,
         updated_us: record.us("updated_us")?,
+        launched_us: record.us_opt("launched_us")?,
+        reboots: record.number("reboots")?,
     })
+}
+
+/// Of a row with the columns `project` and `user_id`, which are empty where nobody is known.
+pub(crate) fn owner(record: &Record<'_>) -> Result<Ownership> {
+    let known = |text: String| Some(text).filter(|text| !text.is_empty());
+    let project = known(record.text("project")?).map(|id| id.parse::<ProjectId>()).transpose();
+    let user = known(record.text("user_id")?).map(|id| id.parse::<UserId>()).transpose();
+    Ok(Ownership {
+        project: project.map_err(|error| record.corrupt("project", error))?,
+        user: user.map_err(|error| record.corrupt("user_id", error))?,
+    })
+}
+
+pub(crate) fn owner_columns(owner: &Ownership) -> (String, String) {
+    let text = |id: Option<&str>| id.unwrap_or_default().to_owned();
+    (text(owner.project.as_ref().map(ProjectId::as_str)), text(owner.user.as_ref().map(UserId::as_str)))
 }
 
 impl Store {
@@ -112,9 +154,12 @@ impl Store {
         let mut transaction = self.begin("create server").await?;
         claim::take_turn(&mut transaction, &new.host).await?;
         let id = new.spec.id;
+        let number = counter::next(&mut transaction, counter::SERVER).await?;
+        let (project, user) = owner_columns(&new.owner);
         sqlx::query(
             "INSERT INTO instances (id, name, spec, flavor, image, host, epoch, desired, task_state, write_bps, \
-             created_us, updated_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10)",
+             created_us, updated_us, project, user_id, number, details) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, $10, $11, $12, $13, $14)",
         )
         .bind(id.to_string())
         .bind(&new.spec.name)
@@ -126,6 +171,10 @@ impl Store {
         .bind(Desired::Running.as_str())
         .bind(TaskState::Building.as_str())
         .bind(new.created_us)
+        .bind(project)
+        .bind(user)
+        .bind(number)
+        .bind(json("server", id, "details", &new.details)?)
         .execute(&mut *transaction)
         .await
         .map_err(unique("create server", "server", id, "exists already"))?;
@@ -203,7 +252,8 @@ impl Store {
         now_us: i64,
     ) -> Result<()> {
         let done = sqlx::query(
-            "UPDATE instances SET task_state = $3, updated_us = $4 \
+            "UPDATE instances SET task_state = $3, updated_us = $4, \
+             launched_us = CASE WHEN $2 = 'building' AND $3 IS NULL THEN $4 ELSE launched_us END \
              WHERE id = $1 AND COALESCE(task_state, '') = $2",
         )
         .bind(id.to_string())
@@ -213,6 +263,53 @@ impl Store {
         .execute(&self.writes)
         .await
         .map_err(db("change task"))?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        let now = self.instance(&id.to_string()).await?.task;
+        Err(conflict("server", id, format!("is {}", now.map_or("idle", TaskState::as_str))))
+    }
+
+    /// Begins a task of an idle server, with what is wanted of it from now on; what failed before is forgotten.
+    pub async fn begin_task(&self, id: InstanceId, task: TaskState, desired: Desired, now_us: i64) -> Result<()> {
+        let done = sqlx::query(
+            "UPDATE instances SET task_state = $2, desired = $3, failure = NULL, updated_us = $4 \
+             WHERE id = $1 AND task_state IS NULL",
+        )
+        .bind(id.to_string())
+        .bind(task.as_str())
+        .bind(desired.as_str())
+        .bind(now_us)
+        .execute(&self.writes)
+        .await
+        .map_err(db("begin task"))?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        let now = self.instance(&id.to_string()).await?.task;
+        Err(conflict("server", id, format!("is {}", now.map_or("idle", TaskState::as_str))))
+    }
+
+    /// `task` in the place of `from`, and one more restart wanted of a server that shall run then.
+    pub async fn begin_reboot(
+        &self,
+        id: InstanceId,
+        from: Option<TaskState>,
+        task: TaskState,
+        now_us: i64,
+    ) -> Result<()> {
+        let done = sqlx::query(
+            "UPDATE instances SET task_state = $3, desired = $5, reboots = reboots + 1, failure = NULL, updated_us = $4 \
+             WHERE id = $1 AND COALESCE(task_state, '') = $2",
+        )
+        .bind(id.to_string())
+        .bind(from.map_or("", TaskState::as_str))
+        .bind(task.as_str())
+        .bind(now_us)
+        .bind(Desired::Running.as_str())
+        .execute(&self.writes)
+        .await
+        .map_err(db("begin reboot"))?;
         if done.rows_affected() > 0 {
             return Ok(());
         }

@@ -9,6 +9,7 @@
 //! - time and ids come from the caller.
 mod api_token;
 mod claim;
+mod counter;
 mod error;
 mod flavor;
 mod flavor_extra;
@@ -16,12 +17,14 @@ mod host;
 mod identity;
 mod image;
 mod instance;
+mod instance_action;
 mod join_token;
 mod migration;
 mod open;
 mod page;
 mod record;
 mod schema;
+mod server;
 
 pub use api_token::{ApiToken, TokenRole};
 pub use claim::{HostLoad, Room};
@@ -33,7 +36,9 @@ pub use identity::{
 };
 pub use image::{ImageDisk, ImageRow};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
+pub use instance_action::{ActionEventRow, ActionRow, EventResult};
 pub use join_token::NewJoinToken;
-pub use migration::{MigrationNews, MigrationRow, NewMigration};
+pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
+pub use server::ServerFilter;

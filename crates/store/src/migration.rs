@@ -13,17 +13,24 @@ use whimbrel_core::{
     migration::coordinator::{Outcome, Phase, Side},
     progress::Progress,
     receipt::Receipt,
+    server::Ownership,
 };
 
 use crate::{
     HostLoad, Page, PageAsk, Room, Store,
     claim::{self, Claim},
+    counter,
     error::{Result, StoreError, conflict, db, not_found, unique},
-    instance::TaskState,
-    record::{Record, bigint, json},
+    instance::{self, TaskState},
+    record::{Record, bigint, json, stored_words},
 };
 
 const OBJECT: &str = "migration";
+
+stored_words!(
+    /// Why a server moves.
+    MigrationKind { Live = "live-migration", Cold = "migration", Resize = "resize", Evacuation = "evacuation" }
+);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MigrationRow {
@@ -37,6 +44,13 @@ pub struct MigrationRow {
     pub phase: Phase,
     /// Rises by one with each phase.
     pub generation: u64,
+    /// The integer that the Compute API knows it by.
+    pub number: u64,
+    pub kind: MigrationKind,
+    /// Who asked for it.
+    pub asked_by: Ownership,
+    /// Of the action that it is part of.
+    pub request_id: Option<String>,
     /// As the operator gave them.
     pub options: serde_json::Value,
     /// What the agents show each other; never for clients.
@@ -63,6 +77,9 @@ pub struct NewMigration {
     pub source: HostName,
     pub target: HostName,
     pub epoch: Epoch,
+    pub kind: MigrationKind,
+    pub asked_by: Ownership,
+    pub request_id: Option<String>,
     pub options: serde_json::Value,
     pub credential: String,
     /// What the instance takes on the target.
@@ -83,8 +100,8 @@ pub struct MigrationNews {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, instance, instance_name, source, target, epoch, phase, generation, options, credential, step, \
-             progress, receipt, verification, failure, cleaned_up, created_us, updated_us, finished_us FROM migrations ",
+            "SELECT id, instance, instance_name, source, target, epoch, phase, generation, number, kind, project, user_id, request_id, \
+             options, credential, step, progress, receipt, verification, failure, cleaned_up, created_us, updated_us, finished_us FROM migrations ",
             $rest
         )
     };
@@ -101,6 +118,10 @@ fn read(row: &AnyRow) -> Result<MigrationRow> {
         epoch: Epoch(record.number("epoch")?),
         phase: record.json("phase")?,
         generation: record.number("generation")?,
+        number: record.number("number")?,
+        kind: record.parsed("kind")?,
+        asked_by: instance::owner(&record)?,
+        request_id: record.text_opt("request_id")?,
         options: record.json("options")?,
         credential: record.text("credential")?,
         step: record.text("step")?,
@@ -144,10 +165,12 @@ impl Store {
         let claim = Claim { host: &new.target, instance: new.instance, migration: Some(new.id), room: new.room };
         claim::claim(&mut transaction, &claim, admit).await?;
         let phase = Phase::Queued;
+        let number = counter::next(&mut transaction, counter::MIGRATION).await?;
+        let (project, user) = instance::owner_columns(&new.asked_by);
         sqlx::query(
             "INSERT INTO migrations (id, instance, instance_name, source, target, epoch, status, phase, generation, \
-             options, credential, step, created_us, updated_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11)",
+             options, credential, step, created_us, updated_us, number, kind, project, user_id, request_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11, $12, $13, $14, $15, $16)",
         )
         .bind(new.id.to_string())
         .bind(new.instance.to_string())
@@ -160,6 +183,11 @@ impl Store {
         .bind(text(new.id, "options", &new.options)?)
         .bind(&new.credential)
         .bind(new.created_us)
+        .bind(number)
+        .bind(new.kind.as_str())
+        .bind(project)
+        .bind(user)
+        .bind(new.request_id.clone())
         .execute(&mut *transaction)
         .await
         .map_err(unique("create migration", "server", new.instance, "is migrating already"))?;
@@ -173,6 +201,16 @@ impl Store {
             .await
             .map_err(db("read migration"))?;
         read(&row.ok_or_else(|| not_found(OBJECT, id))?)
+    }
+
+    /// By the integer that the Compute API knows it by.
+    pub async fn migration_by_number(&self, number: u64) -> Result<MigrationRow> {
+        let row = sqlx::query(select!("WHERE number = $1"))
+            .bind(bigint(number))
+            .fetch_optional(&self.reads)
+            .await
+            .map_err(db("read migration"))?;
+        read(&row.ok_or_else(|| not_found(OBJECT, number))?)
     }
 
     /// All, or those of one instance.

@@ -9,10 +9,12 @@
 //!   meanwhile with the migration's name;
 //! - a guest is started only here (`power.rs`), and only when `owner.json`, read again from disk, permits it;
 //! - an instance gets its directory, and loses it, by one rename: half an instance is never found.
+mod console;
 mod handover;
 mod instance;
 mod make;
 mod power;
+mod reboot;
 mod retained;
 
 use std::{
@@ -29,6 +31,7 @@ use whimbrel_core::{
     instance::InstanceSpec,
 };
 
+pub use console::tail as console_tail;
 pub use instance::Instance;
 pub use retained::Retained;
 
@@ -154,15 +157,23 @@ impl Instances {
             }
             None => self.make(&ask).await?,
         };
-        let changed = match ask.desired {
-            Desired::Running => self.run(&instance, ask.epoch).await,
-            Desired::Stopped => self.stop(&instance).await,
-        };
+        let changed = self.change(&instance, &ask).await;
         if let Err(failure) = &changed {
             instance.fail(Some(failure.clone()));
         }
         changed?;
         Ok(self.report(&instance).await)
+    }
+
+    async fn change(&self, instance: &Arc<Instance>, ask: &InstanceAsk) -> Result<(), Failure> {
+        if let Some(reboot) = ask.reboot {
+            self.reboot(instance, reboot).await?;
+        }
+        match ask.desired {
+            Desired::Running => self.run(instance, ask.epoch).await,
+            Desired::Paused => self.pause(instance, ask.epoch).await,
+            Desired::Stopped => self.stop(instance).await,
+        }
     }
 
     /// Everything of it here, its retained copies too. Nothing to do where there is nothing.

@@ -44,6 +44,21 @@ impl Instances {
         Ok(())
     }
 
+    /// Holds its CPUs still, with its QEMU running.
+    pub(super) async fn pause(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
+        if instance.vm().is_none_or(|vm| vm.has_exited().is_some()) {
+            self.run(instance, epoch).await?;
+        }
+        let Some(vm) = instance.vm() else { return Ok(()) };
+        let of_qmp = |error| fault::of_qmp(&error);
+        if vm.qmp().query_status().await.map_err(of_qmp)? == RunState::Running {
+            vm.qmp().stop().await.map_err(of_qmp)?;
+            tracing::info!(instance = %instance.id(), pid = vm.pid(), "paused");
+        }
+        instance.fail(None);
+        Ok(())
+    }
+
     async fn start(&self, instance: &Arc<Instance>) -> Result<Arc<Vm>, Failure> {
         let spec = instance.spec();
         self.images.ensure_all(&spec).await?;

@@ -151,6 +151,20 @@ impl Migrations {
         Ok(self.bury(tombstone::source(id, &ask, phase)))
     }
 
+    /// The operator wants the end of a move now. `Conflict` where none is being sent from here.
+    pub fn force(&self, id: MigrationId) -> Result<MigrationReport, Failure> {
+        match self.source(id).filter(|source| !source.is_end()) {
+            Some(source) => {
+                source.force();
+                Ok(source.report())
+            }
+            None => {
+                let detail = format!("host {} does not send migration {id}", self.context.host());
+                Err(Failure::new(FailureCode::Conflict, detail).hint("see `whimbrel migration show`"))
+            }
+        }
+    }
+
     /// The target is asked to leave nothing behind.
     pub async fn discard(&self, id: MigrationId, ask: GiveUp) -> Result<MigrationReport, Failure> {
         let event = target_machine::Event::Discard { failure: ask.failure.clone() };

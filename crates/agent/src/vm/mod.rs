@@ -4,6 +4,7 @@ pub mod record;
 pub mod spec;
 
 pub use process::{StartSpec, Vm};
+pub use spec::CONSOLE_LOG;
 
 #[cfg(test)]
 mod tests;

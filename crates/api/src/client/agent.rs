@@ -11,7 +11,8 @@ use whimbrel_core::{
 
 use super::transport::{CALL_TIME_MAX, Transport};
 use crate::agent::{
-    GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport, SendAsk,
+    ConsoleOutput, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport,
+    SendAsk,
 };
 
 /// The first ask of an instance may have to fetch its base image; the agent answers when the instance is as asked.
@@ -56,6 +57,12 @@ impl AgentClient {
         self.look(&format!("/v1/instances/{id}")).await
     }
 
+    /// The last `lines` of its console, or all that is kept.
+    pub async fn console(&self, id: InstanceId, lines: Option<u32>) -> Result<ConsoleOutput, Failure> {
+        let query = lines.map(|lines| format!("?lines={lines}")).unwrap_or_default();
+        self.look(&format!("/v1/instances/{id}/console{query}")).await
+    }
+
     pub async fn delete_instance(&self, id: InstanceId) -> Result<(), Failure> {
         self.transport.delete(&format!("/v1/instances/{id}")).await
     }
@@ -88,6 +95,11 @@ impl AgentClient {
     pub async fn discard(&self, id: MigrationId, give_up: &GiveUp) -> Result<MigrationReport, Failure> {
         let path = format!("/v1/migrations/{id}/discard");
         self.transport.post(&path, Some(give_up)).await
+    }
+
+    /// Asked of the source: the end now, with whatever pause that takes.
+    pub async fn force(&self, id: MigrationId) -> Result<MigrationReport, Failure> {
+        self.transport.post(&format!("/v1/migrations/{id}/force"), NO_BODY).await
     }
 
     pub async fn relay(&self, id: MigrationId, relay: &Relay) -> Result<MigrationReport, Failure> {

@@ -55,6 +55,9 @@ pub struct Version {
 #[serde(deny_unknown_fields)]
 pub struct NewFlavor {
     pub name: String,
+    /// The id that OpenStack's clients use, such as `13`; a UUID if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavorid: Option<String>,
     pub vcpus: u32,
     pub ram_mb: u64,
     /// Root disk; 0 takes the image's virtual size.

@@ -10,9 +10,16 @@ pub async fn run(client: &ControllerClient, command: Flavor, json: bool) -> Resu
         Flavor::List => show(&client.flavors().await?, json),
         Flavor::Show { flavor } => one(client.flavor(&flavor).await?, json),
         Flavor::Delete { flavor } => Ok(client.delete_flavor(&flavor).await?),
-        Flavor::Create { name, vcpus, ram, disk, ephemeral, swap } => {
-            let new =
-                native::NewFlavor { name, vcpus, ram_mb: ram, disk_gb: disk, ephemeral_gb: ephemeral, swap_mb: swap };
+        Flavor::Create { name, id, vcpus, ram, disk, ephemeral, swap } => {
+            let new = native::NewFlavor {
+                name,
+                flavorid: id,
+                vcpus,
+                ram_mb: ram,
+                disk_gb: disk,
+                ephemeral_gb: ephemeral,
+                swap_mb: swap,
+            };
             one(client.create_flavor(&new).await?, json)
         }
     }

@@ -45,7 +45,7 @@ pub(super) async fn create(
         disk_gb: new.disk_gb,
         ephemeral_gb: new.ephemeral_gb,
         swap_mb: new.swap_mb,
-        flavorid: id.to_string(),
+        flavorid: new.flavorid.unwrap_or_else(|| id.to_string()),
         rxtx_factor: 1.0,
         public: true,
         description: None,
@@ -106,6 +106,7 @@ fn view(row: FlavorRow) -> Flavor {
         id: row.id,
         flavor: NewFlavor {
             name: row.name,
+            flavorid: Some(row.flavorid),
             vcpus: row.vcpus,
             ram_mb: row.ram_mb,
             disk_gb: row.disk_gb,

@@ -42,7 +42,7 @@ pub(super) async fn create(
     Body(new): Body<NewMigration>,
 ) -> Answer<(StatusCode, Json<Migration>)> {
     let row = servers::find(&app, &server).await?;
-    let created = migrate::create(&app, &row, &new).await?;
+    let created = migrate::create(&app, &row, &new, migrate::Wish::default()).await?;
     Ok((StatusCode::ACCEPTED, Json(migrate::view(&app, created))))
 }
 

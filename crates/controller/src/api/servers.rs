@@ -1,6 +1,6 @@
 //! Servers: made, listed, started, stopped, deleted. The reconciler brings what is wanted to the agents.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use uuid::Uuid;
@@ -11,21 +11,19 @@ use whimbrel_api::{
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
-    id::{FlavorId, HostName, ImageId, InstanceId},
-    instance::InstanceSpec,
-    precheck::Placement,
-    schedule::{self, Candidate, Wanted},
+    id::{HostName, InstanceId},
+    server::{Ownership, ServerDetails},
 };
-use whimbrel_store::{Desired, HostLoad, HostState, InstanceRow, NewInstance, PageAsk, Room, StoreError, TaskState};
+use whimbrel_store::{Desired, HostState, InstanceRow, StoreError, TaskState};
 
 use super::{check_name, flavors, images};
 use crate::{
-    answer::{Answer, ApiError, failure_of},
+    answer::{Answer, failure_of},
     app::{App, Shared, names_ask, unknown},
     auth::{Member, Reader},
-    books::{Books, usable, virtual_bytes},
+    books::usable,
     extract::{At, Body, PageOf},
-    server_view, spec,
+    placement, server_view, spec,
 };
 
 const TASK_TRIES: u32 = 8;
@@ -43,84 +41,19 @@ pub(super) async fn create(
     let image = images::find(&app, &new.image).await?;
     let hosts = app.all_hosts().await?;
     let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
-    let taken = taken_macs(&app).await?;
+    let taken = placement::taken_macs(&app).await?;
     let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
-    let candidates = match &new.host {
-        Some(name) => {
-            let host = app.host(name).await?;
-            let books = app.books(&host).await??;
-            vec![(host.name, books)]
-        }
-        None => {
-            let mut candidates = Vec::new();
-            for host in hosts {
-                if let Ok(books) = app.books(&host).await? {
-                    candidates.push((host.name, books));
-                }
-            }
-            candidates
-        }
+    let candidates = placement::candidates(&app, new.host.as_deref()).await?;
+    let wanted = placement::NewServer {
+        spec,
+        flavor: flavor.id,
+        image: image.id,
+        owner: Ownership::default(),
+        details: ServerDetails::default(),
     };
-    let created = place(&app, &spec, (flavor.id, image.id), &candidates).await?;
-    app.servers_changed.notify_one();
+    let created = placement::place(&app, wanted, &candidates).await?;
     let row = find(&app, &created.to_string()).await?;
     Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))
-}
-
-/// Takes the best host whose room is still free when its turn comes.
-async fn place(
-    app: &App,
-    spec: &InstanceSpec,
-    (flavor, image): (FlavorId, ImageId),
-    candidates: &[(HostName, Books)],
-) -> Answer<InstanceId> {
-    let mut facts = Vec::new();
-    for (name, books) in candidates {
-        facts.push(books.with(&app.store.host_load(name).await?));
-    }
-    let wanted = Wanted { instance: spec, allocated_bytes: 0, source: None, disk_over_commit: false };
-    let offered: Vec<Candidate<'_>> = facts.iter().map(|host| Candidate { host, retained_bytes: 0 }).collect();
-    let ranking = schedule::rank(&wanted, &offered);
-    let mut refused: Vec<Failure> = ranking.why_not.into_iter().flat_map(|host| host.reasons).collect();
-    for host in ranking.fit {
-        let Some((_, books)) = candidates.iter().find(|(candidate, _)| *candidate == host) else { continue };
-        let missing_base_bytes = placement(spec, &books.with(&HostLoad::default())).missing_base_bytes();
-        let room = Room { ram_mb: spec.ram_mb, disk_bytes: virtual_bytes(spec).saturating_add(missing_base_bytes) };
-        let new = NewInstance { spec: spec.clone(), flavor, image, host, room, created_us: App::now_us() };
-        let admit = |load: &HostLoad| match placement(spec, &books.with(load)).check() {
-            reasons if reasons.is_empty() => Ok(()),
-            reasons => Err(reasons),
-        };
-        match app.store.create_instance(&new, admit).await {
-            Ok(()) => return Ok(spec.id),
-            Err(StoreError::Refused { reasons }) => refused.extend(reasons),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if refused.is_empty() {
-        refused.push(
-            Failure::new(FailureCode::NoHost, "no host is up")
-                .hint("start `whimbrel agent` on a host; see `whimbrel host list`"),
-        );
-    }
-    Err(ApiError::of_reasons(&format!("no host for server '{}'", spec.name), refused))
-}
-
-fn placement<'a>(spec: &'a InstanceSpec, target: &'a HostFacts) -> Placement<'a> {
-    Placement { instance: spec, allocated_bytes: 0, retained_bytes: 0, source: None, target, disk_over_commit: false }
-}
-
-async fn taken_macs(app: &App) -> Answer<HashSet<String>> {
-    let mut taken = HashSet::new();
-    let mut ask = PageAsk::default();
-    loop {
-        let page = app.store.list_instances(None, &ask).await?;
-        taken.extend(page.items.into_iter().flat_map(|instance| instance.spec.nics).map(|nic| nic.mac));
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(taken);
-        }
-    }
 }
 
 #[utoipa::path(get, path = "/v1/servers", params(("limit" = Option<u32>, Query), ("marker" = Option<String>, Query)),
@@ -200,7 +133,17 @@ async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
                     .into());
             }
             Some(same) if same == task => return Ok(()),
-            Some(TaskState::Building | TaskState::Starting | TaskState::Stopping | TaskState::Deleting) | None => {}
+            Some(
+                TaskState::Building
+                | TaskState::Starting
+                | TaskState::Stopping
+                | TaskState::Pausing
+                | TaskState::Unpausing
+                | TaskState::Rebooting
+                | TaskState::RebootingHard
+                | TaskState::Deleting,
+            )
+            | None => {}
         }
         match app.store.change_task(row.id, now, Some(task), App::now_us()).await {
             Err(StoreError::Conflict { .. }) => now = app.store.instance(&row.id.to_string()).await?.task,

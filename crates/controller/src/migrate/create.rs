@@ -7,9 +7,10 @@ use whimbrel_core::{
     id::MigrationId,
     migration::{Note, coordinator::Event},
     precheck::Placement,
+    server::Ownership,
 };
 use whimbrel_daemon::pki::Secret;
-use whimbrel_store::{InstanceRow, MigrationRow, Room, StoreError};
+use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, Room, StoreError};
 
 use super::{debt, drive, plan};
 use crate::{
@@ -21,11 +22,27 @@ use crate::{
 /// Between reading a migration and advancing it, its driver may have advanced it.
 const CANCEL_TRIES: u32 = 20;
 
-pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration) -> Answer<MigrationRow> {
+/// Beside target and options: who wants it, and how Nova's older versions count disks.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub kind: MigrationKind,
+    pub asked_by: Ownership,
+    /// Of the action that it is part of.
+    pub request_id: Option<String>,
+    pub disk_over_commit: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Wish { kind: MigrationKind::Live, asked_by: Ownership::default(), request_id: None, disk_over_commit: false }
+    }
+}
+
+pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: Wish) -> Answer<MigrationRow> {
     if let Some(host) = &new.host {
         debt::settle_first(app, row.id, host).await?;
     }
-    let planned = plan::planned(app, row, new).await?;
+    let planned = plan::planned(app, row, new, wish.disk_over_commit).await?;
     let refused = format!("server '{}' cannot be moved", row.name);
     if !planned.plan.reasons.is_empty() {
         return Err(ApiError::of_reasons(&refused, planned.plan.reasons));
@@ -49,14 +66,16 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration) -> Answ
         source: row.host.clone(),
         target: target.name.clone(),
         epoch: row.epoch.next(),
+        kind: wish.kind,
+        asked_by: wish.asked_by,
+        request_id: wish.request_id,
         options: serde_json::to_value(&new.options)
             .map_err(|error| Failure::new(FailureCode::BadRequest, format!("the options cannot be stored: {error}")))?,
         credential: Secret::generate()?.reveal(),
         room: Room { ram_mb: row.spec.ram_mb, disk_bytes: virtual_bytes(&row.spec).saturating_add(missing_base_bytes) },
         created_us: App::now_us(),
     };
-    let admit =
-        |load: &whimbrel_store::HostLoad| plan::admit(row, &planned.source, planned.facts.as_ref(), offer, load);
+    let admit = |load: &whimbrel_store::HostLoad| plan::admit(row, &planned, offer, load);
     match app.store.create_migration(&migration, admit).await {
         Ok(()) => {}
         Err(StoreError::Refused { reasons }) => return Err(ApiError::of_reasons(&refused, reasons)),

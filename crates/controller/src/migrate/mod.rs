@@ -30,7 +30,8 @@ use tokio::sync::Notify;
 use whimbrel_core::{id::MigrationId, migration::coordinator::Phase};
 use whimbrel_store::{MigrationRow, PageAsk, StoreError};
 
-pub use create::{cancel, create};
+pub use create::{Wish, cancel, create};
+pub use driver::MOVE_EVENT;
 pub use observed::Observed;
 pub use plan::plan;
 pub use view::view;

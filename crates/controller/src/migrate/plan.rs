@@ -46,13 +46,20 @@ pub(super) struct Planned {
     pub(super) source: HostFacts,
     pub(super) facts: Option<MoveFacts>,
     pub(super) target: Option<Offer>,
+    disk_over_commit: bool,
 }
 
 pub async fn plan(app: &App, row: &InstanceRow, new: &NewMigration) -> Answer<Plan> {
-    planned(app, row, new).await.map(|planned| planned.plan)
+    planned(app, row, new, false).await.map(|planned| planned.plan)
 }
 
-pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration) -> Answer<Planned> {
+/// `disk_over_commit` as Nova's versions before 2.25 say it: count allocated instead of virtual bytes.
+pub(super) async fn planned(
+    app: &App,
+    row: &InstanceRow,
+    new: &NewMigration,
+    disk_over_commit: bool,
+) -> Answer<Planned> {
     check(&new.options)?;
     // An unknown name is an error of the question, not a reason against the move.
     let named = match &new.host {
@@ -83,7 +90,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration) ->
         instance: &row.spec,
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),
-        disk_over_commit: false,
+        disk_over_commit,
     };
     let candidates: Vec<Candidate<'_>> = offers
         .iter()
@@ -93,7 +100,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration) ->
     why_not.extend(ranking.why_not.into_iter().map(|host| (host.host, host.reasons)));
     let target = pick(offers, ranking.fit.first(), named.as_ref(), &mut why_not, &mut reasons, row);
     let plan = words(row, &source_facts, facts.as_ref(), target.as_ref(), &new.options, reasons, why_not);
-    Ok(Planned { plan, source: source_facts, facts, target })
+    Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit })
 }
 
 /// Here, so that a wrong wish is told at once and not by an agent.
@@ -398,19 +405,19 @@ fn steps(
 /// The chosen target as the store's turn has it: the last word before the claim.
 pub(super) fn admit(
     row: &InstanceRow,
-    source: &HostFacts,
-    facts: Option<&MoveFacts>,
+    planned: &Planned,
     offer: &Offer,
     load: &whimbrel_store::HostLoad,
 ) -> Result<(), Vec<Failure>> {
+    let facts = planned.facts.as_ref();
     let target = offer.books.with(load);
     let placement = Placement {
         instance: &row.spec,
         allocated_bytes: facts.map_or(0, allocated_bytes),
         retained_bytes: retained_bytes(facts, offer),
-        source: Some(source),
+        source: Some(&planned.source),
         target: &target,
-        disk_over_commit: false,
+        disk_over_commit: planned.disk_over_commit,
     };
     match placement.check() {
         reasons if reasons.is_empty() => Ok(()),

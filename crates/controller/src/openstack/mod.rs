@@ -29,9 +29,14 @@ pub fn router() -> Router<Shared> {
     Router::new().merge(identity::router()).merge(compute::router()).layer(middleware::from_fn(with_request_id))
 }
 
-async fn with_request_id(request: Request, next: Next) -> Response {
+/// In the extensions of every request.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+async fn with_request_id(mut request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::now_v7());
     let span = tracing::info_span!("request", id);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(COMPUTE_REQUEST_ID, value.clone());

@@ -16,8 +16,8 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 use whimbrel_api::{
     agent::{
-        Desired, DiskFacts, GiveUp, Heartbeat, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk,
-        Relay, RetainedReport, Role, SendAsk, SidePhase, Verification,
+        ConsoleOutput, Desired, DiskFacts, GiveUp, Heartbeat, InstanceAsk, InstanceReport, MigrationReport, MoveFacts,
+        ReceiveAsk, Relay, RetainedReport, Role, SendAsk, SidePhase, Verification,
     },
     client::ControllerClient,
     problem::{Problem, status_of},
@@ -28,6 +28,7 @@ use whimbrel_core::{
     id::{Epoch, HostName, InstanceId, MigrationId},
     instance::{InstanceSpec, PowerState},
     migration::{message::Report, source, target},
+    progress::Progress,
     receipt::Receipt,
 };
 use whimbrel_daemon::{
@@ -58,6 +59,9 @@ pub struct Told {
     pub refuse_instances: Option<Failure>,
     pub changed_since: Option<Epoch>,
     pub facts: Option<HostFacts>,
+    pub forced: Vec<MigrationId>,
+    /// Restarts that were asked for, each number once.
+    pub reboots: u64,
 }
 
 pub struct FakeAgent {
@@ -143,6 +147,10 @@ impl FakeAgent {
         self.told().migrations.get_mut(&id).unwrap().state = Report::Source(phase);
     }
 
+    pub fn progress_of(&self, id: MigrationId, progress: Progress) {
+        self.told().migrations.get_mut(&id).unwrap().progress = Some(progress);
+    }
+
     pub fn target_is(&self, id: MigrationId, phase: target::Phase) {
         self.told().migrations.get_mut(&id).unwrap().state = Report::Target(phase);
     }
@@ -176,6 +184,8 @@ impl FakeAgent {
             .route("/v1/migrations/{id}", get(migration))
             .route("/v1/migrations/{id}/receive", put(receive))
             .route("/v1/migrations/{id}/send", put(send))
+            .route("/v1/instances/{id}/console", axum::routing::get(console))
+            .route("/v1/migrations/{id}/force", post(force))
             .route("/v1/migrations/{id}/cancel", post(cancel))
             .route("/v1/migrations/{id}/discard", post(discard))
             .route("/v1/migrations/{id}/relay", post(relay))
@@ -214,8 +224,10 @@ async fn put_instance(State(agent): Agent, Json(ask): Json<InstanceAsk>) -> Answ
     if let Some(failure) = &told.refuse_instances {
         return Err(refuse(failure.clone()));
     }
+    told.reboots = told.reboots.max(ask.reboot.map_or(0, |reboot| reboot.number));
     let power = match ask.desired {
         Desired::Running => PowerState::Running,
+        Desired::Paused => PowerState::Paused,
         Desired::Stopped => PowerState::Stopped,
     };
     let guest = Guest { spec: ask.spec, epoch: ask.epoch, power };
@@ -299,6 +311,20 @@ async fn send(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Json<
     told.sends.push(ask.clone());
     let copying = new_report(id, ask.instance, ask.epoch, Role::Source, Report::Source(source::Phase::Copying));
     Ok(Json(told.migrations.entry(id).or_insert(copying).clone()))
+}
+
+async fn console(
+    State(_): State<Arc<FakeAgent>>,
+    Path(_): Path<InstanceId>,
+    axum::extract::Query(query): axum::extract::Query<HashMap<String, u32>>,
+) -> Json<ConsoleOutput> {
+    Json(ConsoleOutput { output: format!("the last {} lines", query["lines"]) })
+}
+
+async fn force(State(agent): Agent, Path(id): Path<MigrationId>) -> Answer<MigrationReport> {
+    let mut told = agent.told();
+    told.forced.push(id);
+    Ok(Json(told.migrations[&id].clone()))
 }
 
 async fn cancel(State(agent): Agent, Path(id): Path<MigrationId>, Json(ask): Json<GiveUp>) -> Json<MigrationReport> {

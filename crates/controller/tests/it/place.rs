@@ -135,7 +135,15 @@ impl Place {
     }
 
     pub async fn flavor(&self, flavor: &str, ram_mb: u64, disk_gb: u64) {
-        let new = NewFlavor { name: flavor.to_owned(), vcpus: 1, ram_mb, disk_gb, ephemeral_gb: 1, swap_mb: 64 };
+        let new = NewFlavor {
+            name: flavor.to_owned(),
+            flavorid: None,
+            vcpus: 1,
+            ram_mb,
+            disk_gb,
+            ephemeral_gb: 1,
+            swap_mb: 64,
+        };
         self.client.create_flavor(&new).await.unwrap();
     }
 

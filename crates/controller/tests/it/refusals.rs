@@ -142,7 +142,15 @@ async fn an_image_file_that_is_no_disk_is_refused() {
 #[tokio::test]
 async fn wrong_sizes_and_names_are_refused() {
     let place = Place::new().await;
-    let good = NewFlavor { name: "f".to_owned(), vcpus: 1, ram_mb: 64, disk_gb: 0, ephemeral_gb: 0, swap_mb: 0 };
+    let good = NewFlavor {
+        name: "f".to_owned(),
+        flavorid: None,
+        vcpus: 1,
+        ram_mb: 64,
+        disk_gb: 0,
+        ephemeral_gb: 0,
+        swap_mb: 0,
+    };
     let bad = FailureCode::BadRequest;
     let client = &place.client;
     check(client.create_flavor(&NewFlavor { vcpus: 0, ..good.clone() }).await, bad, &["vcpus of 0"]);

@@ -2,7 +2,7 @@
 //!
 //! Ground rules: nothing is allowed by default; `admin` on any scope is an administrator of the whole cloud, as in Keystone
 //! and Nova without `enforce_scope`; a refusal tells what would have been enough.
-//! Sources: keystone, common/policies/*.py (defaults of 2025).
+//! Sources: keystone, common/policies/*.py; nova, policies/*.py (defaults of 2025).
 
 use super::{DomainId, ProjectId, Requester, Role, Scope, UserId};
 
@@ -49,6 +49,9 @@ const READ_ALL: &[Need] = &[Need::Admin, Need::System(Role::Reader)];
 const READ_DOMAIN: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader)];
 const WRITE_ALL: &[Need] = &[Need::Admin];
 const WRITE_DOMAIN: &[Need] = &[Need::Admin, Need::Domain(Role::Manager)];
+const READ_PROJECT: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Project(Role::Reader)];
+const WRITE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
+const MANAGE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Manager)];
 const READ_OR_SELF: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Oneself];
 
 operations! {
@@ -77,6 +80,24 @@ operations! {
     ReadFlavors = &[Need::AnyToken],
     WriteFlavors = WRITE_ALL,
     ReadFlavorAccess = WRITE_ALL,
+    ReadServers = READ_PROJECT,
+    /// Those of all projects, deleted ones, hosts in filters.
+    ReadAllServers = READ_ALL,
+    WriteServers = WRITE_PROJECT,
+    /// Host, zone:host, and what else of the scheduler's work an administrator may take over.
+    PlaceServer = WRITE_ALL,
+    UnlockOverride = WRITE_ALL,
+    ResetServer = WRITE_ALL,
+    MigrateServer = MANAGE_PROJECT,
+    MigrateServerToHost = WRITE_ALL,
+    EvacuateServer = WRITE_ALL,
+    ListServerMigrations = MANAGE_PROJECT,
+    ShowServerMigration = WRITE_ALL,
+    EndServerMigration = MANAGE_PROJECT,
+    ListMigrations = MANAGE_PROJECT,
+    ListAllMigrations = WRITE_ALL,
+    ReadActions = READ_PROJECT,
+    ReadActionEvents = READ_ALL,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

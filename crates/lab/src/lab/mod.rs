@@ -18,7 +18,7 @@ use nix::{
 
 pub use faults::QemuKind;
 pub use options::{HOSTS_DEFAULT, HostOptions, LabOptions};
-pub use site::{BASE_DEFAULT, GuestSite, HostSite, NAME_DEFAULT, Place, QemuOf, Site};
+pub use site::{BASE_DEFAULT, Cloud, GuestSite, HostSite, NAME_DEFAULT, Place, QemuOf, Site};
 pub use use_it::Output;
 pub(crate) use use_it::{EPHEMERAL_GB, GUEST_PREFIX, RAM_MB, SWAP_MB, working};
 
@@ -87,6 +87,7 @@ impl Lab {
     async fn inhabit(&mut self, options: &LabOptions) -> Result<()> {
         if self.site().hosts.iter().any(|host| host.agent) {
             daemons::start_controller(self).await?;
+            self.bootstrap().await?;
             if options.holds {
                 self.site().hosts.iter().try_for_each(hold::allow)?;
             }
@@ -197,6 +198,7 @@ fn plan(options: &LabOptions) -> Result<Site> {
         run_dir,
         link: options.link,
         guests: Vec::new(),
+        cloud: None,
     })
 }
 

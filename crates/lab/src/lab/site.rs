@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use whimbrel_api::native::Bootstrapped;
+
 use crate::net::{LinkRate, Networks};
 
 pub const BASE_DEFAULT: &str = "/var/tmp/whimbrel-lab";
@@ -87,6 +89,15 @@ pub struct Site {
     pub link: LinkRate,
     pub hosts: Vec<HostSite>,
     pub guests: Vec<GuestSite>,
+    /// The first administrator, once there is one.
+    #[serde(default)]
+    pub cloud: Option<Cloud>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cloud {
+    pub made: Bootstrapped,
+    pub password: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

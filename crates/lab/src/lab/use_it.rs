@@ -5,9 +5,9 @@ use std::{net::SocketAddrV4, process::Stdio, time::Duration};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
-use whimbrel_api::native::{ImagePart, NewFlavor, NewImage, NewServer, Server};
+use whimbrel_api::native::{Bootstrap, ImagePart, NewFlavor, NewImage, NewServer, Server};
 
-use super::{GuestSite, Lab};
+use super::{Cloud, GuestSite, Lab};
 use crate::{
     binary, daemons,
     image::{self, BootLine, Ingredients},
@@ -23,6 +23,15 @@ pub(crate) const RAM_MB: u64 = 512;
 pub(crate) const ROOT_GB: u64 = 10;
 pub(crate) const EPHEMERAL_GB: u64 = 1;
 pub(crate) const SWAP_MB: u64 = 512;
+/// Id, name, CPUs, RAM in MB, root and ephemeral disk in GB, swap in MB: Nova's stock, and the lab's own.
+const FLAVORS: [(&str, &str, u32, u64, u64, u64, u64); 6] = [
+    ("1", "m1.tiny", 1, 512, 1, 0, 0),
+    ("2", "m1.small", 1, 2048, 20, 0, 0),
+    ("3", "m1.medium", 2, 4096, 40, 0, 0),
+    ("4", "m1.large", 4, 8192, 80, 0, 0),
+    ("5", "m1.xlarge", 8, 16384, 160, 0, 0),
+    ("13", FLAVOR, 1, RAM_MB, ROOT_GB, EPHEMERAL_GB, SWAP_MB),
+];
 const PEER_PORT: u16 = 7000;
 const GUESTS_MAX: usize = 100;
 const PEER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -65,21 +74,26 @@ impl Lab {
         }
         let made = tokio::task::spawn_blocking(move || image::prepare(&cache, &from)).await??;
         let client = self.site().client()?;
-        let new = NewImage { name: IMAGE.to_owned(), os_command_line: None, disk: None, kernel: None, ramdisk: None };
+        // For servers that are made without a line of their own, as OpenStack's clients make them.
+        let alone = Some(BootLine::default().to_string());
+        let new = NewImage { name: IMAGE.to_owned(), os_command_line: alone, disk: None, kernel: None, ramdisk: None };
         let id = client.create_image(&new).await?.id.to_string();
         client.upload_image(&id, ImagePart::Disk, &made.root_base).await?;
         client.upload_image(&id, ImagePart::Kernel, &made.kernel).await?;
         client.upload_image(&id, ImagePart::Ramdisk, &made.initrd).await?;
-        let flavor = NewFlavor {
-            name: FLAVOR.to_owned(),
-            vcpus: 1,
-            ram_mb: RAM_MB,
-            disk_gb: ROOT_GB,
-            ephemeral_gb: EPHEMERAL_GB,
-            swap_mb: SWAP_MB,
-        };
-        client.create_flavor(&flavor).await?;
+        for (id, name, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb) in FLAVORS {
+            let (name, flavorid) = (name.to_owned(), Some(id.to_owned()));
+            let flavor = NewFlavor { name, flavorid, vcpus, ram_mb, disk_gb, ephemeral_gb, swap_mb };
+            client.create_flavor(&flavor).await?;
+        }
         Ok(())
+    }
+
+    /// The first administrator of OpenStack's front door; [`Site::variables`] has him from then on.
+    pub(crate) async fn bootstrap(&mut self) -> Result<()> {
+        let password = fs_err::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
+        let made = self.site().client()?.bootstrap(&Bootstrap { password: password.clone() }).await?;
+        self.change_site(|site| site.cloud = Some(Cloud { made, password }))
     }
 
     /// Starts the witness of a guest to come and gives the guest its address.

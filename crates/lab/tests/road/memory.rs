@@ -54,6 +54,7 @@ async fn an_agent_needs_little_memory_however_large_the_disks() {
 async fn boot(lab: &mut Lab) {
     let flavor = NewFlavor {
         name: FLAVOR.into(),
+        flavorid: None,
         vcpus: 1,
         ram_mb: 512,
         disk_gb: ROOT_GB,

@@ -7,7 +7,7 @@ use whimbrel_core::{
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId, MigrationId},
     instance::{Boot, InstanceSpec, Nic},
 };
-use whimbrel_store::{NewInstance, NewMigration, Room, Store};
+use whimbrel_store::{MigrationKind, NewInstance, NewMigration, Room, Store};
 
 pub const NOW_US: i64 = 1_800_000_000_000_000;
 pub const ROOM: Room = Room { ram_mb: 4096, disk_bytes: 40 << 30 };
@@ -92,6 +92,8 @@ pub fn instance(number: u128, name: &str, at: &str) -> NewInstance {
         image: ImageId(uuid(2)),
         host: host(at),
         room: ROOM,
+        owner: Default::default(),
+        details: Default::default(),
         created_us: NOW_US,
     }
 }
@@ -103,6 +105,9 @@ pub fn migration(number: u128, of: &NewInstance, target: &str) -> NewMigration {
         source: of.host.clone(),
         target: host(target),
         epoch: Epoch::FIRST.next(),
+        kind: MigrationKind::Live,
+        asked_by: Default::default(),
+        request_id: None,
         options: serde_json::json!({ "streams": 4 }),
         credential: "secret".to_owned(),
         room: of.room,

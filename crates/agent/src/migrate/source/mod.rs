@@ -30,13 +30,17 @@ mod undo;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
 use whimbrel_api::agent::{MigrationReport, Role, SendAsk, SidePhase, Verification};
 use whimbrel_core::{
+    convergence::FORCED_PAUSE_MS_MAX,
     failure::Failure,
     instance::InstanceSpec,
     migration::{
@@ -111,6 +115,12 @@ impl Source {
         self.report()
     }
 
+    /// From the next look on any pause up to a bound is taken.
+    pub fn force(&self) {
+        self.road.forced.store(true, Ordering::Relaxed);
+        self.road.step("the operator wants the end now: a long pause is accepted");
+    }
+
     pub async fn tell(&self, event: Event) {
         let _ = self.events.send(event).await;
     }
@@ -166,6 +176,7 @@ fn new_road(
         cancel: tokio_util::sync::CancellationToken::new(),
         jobs: tokio_util::task::TaskTracker::new(),
         qemu_ready: watch::Sender::new(false),
+        forced: AtomicBool::new(false),
         facts: Mutex::new(Facts::default()),
         ram: Arc::default(),
         written_at_start: 0.into(),
@@ -239,7 +250,10 @@ impl Driver {
             elapsed_ms: self.road.meter.total_ms(),
             paused_ms: self.road.meter.stopped_for().map(|stopped| stopped.as_millis() as u64),
             deadline_ms: options.deadline_ms,
-            downtime_ms_max: options.downtime_ms_max,
+            downtime_ms_max: match self.road.forced.load(Ordering::Relaxed) {
+                true => options.downtime_ms_max.max(FORCED_PAUSE_MS_MAX),
+                false => options.downtime_ms_max,
+            },
         };
         let overrun = clock.overrun(&self.publish.borrow().phase);
         self.step(&overrun.map_or(Event::Tick, |failure| Event::Failed { failure })).await;

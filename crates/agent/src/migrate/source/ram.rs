@@ -4,7 +4,7 @@
 //! costs one query, so the loop looks again after `pace_ms` of the policy, and ships a round whenever something is dirty.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,9 @@ pub async fn converge(road: &Arc<Road>, mut opened: Option<Opened>) -> Result<()
     let mut shipped = Shipped::round_0(road);
     loop {
         let sample = sample(road, &mut ram, &shipped).await?;
+        if road.forced.load(Ordering::Relaxed) {
+            policy.force();
+        }
         match policy.decide(&sample) {
             Decision::Switch { forecast_ms } => {
                 tracing::info!(migration = %road.ask.migration, forecast_ms, ?sample, "converged");

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -64,6 +67,8 @@ pub struct Road {
     pub qemu_ready: watch::Sender<bool>,
     /// The base images that the target lacked are on its disk; there were none, until it asks for some.
     pub images_durable: watch::Sender<bool>,
+    /// The operator wants the end now, with whatever pause that takes.
+    pub forced: AtomicBool,
     pub facts: Mutex<Facts>,
     pub ram: Arc<TunnelCounters>,
     /// The guest ran when the move began: an undo lets it run again.

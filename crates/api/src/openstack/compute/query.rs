@@ -73,7 +73,7 @@ impl Query {
         Ok((page, next))
     }
 
-    fn with_marker(&self, marker: &str) -> String {
+    pub fn with_marker(&self, marker: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(self.0.iter().filter(|(name, _)| name != "marker"));
         query.append_pair("marker", marker).finish()

@@ -8,14 +8,65 @@ use axum::{
 };
 use serde_json::Value;
 use whimbrel_api::openstack::fault::Fault;
+use whimbrel_core::failure::{Failure, FailureCode};
 use whimbrel_store::StoreError;
 
-use crate::{answer::failure_of, app::Shared};
+use crate::{
+    answer::{ApiError, failure_of},
+    app::Shared,
+};
 
 pub(super) type Answer<T> = Result<T, Refused>;
 
 #[derive(Debug)]
 pub(crate) struct Refused(Fault);
+
+impl Refused {
+    pub(super) fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
+/// What the controller's own parts say, in the words of this API: what is wrong with the request is 400, a conflict 409, a
+/// host that does not answer 503.
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let status = match failure.code {
+            FailureCode::NoRam | FailureCode::NoDisk | FailureCode::NoHost | FailureCode::Incompatible => 400,
+            FailureCode::NotFound => 404,
+            FailureCode::Conflict => 409,
+            FailureCode::BadRequest | FailureCode::SameHost | FailureCode::BadImage => 400,
+            FailureCode::Unauthorized => 401,
+            FailureCode::Forbidden => 403,
+            FailureCode::HostDown => 503,
+            FailureCode::Cancelled
+            | FailureCode::PeerLost
+            | FailureCode::Corrupt
+            | FailureCode::QemuFailed
+            | FailureCode::NoProgress
+            | FailureCode::DeadlinePassed
+            | FailureCode::Internal => 500,
+        };
+        Refused(Fault::new(status, told(failure.code, failure.detail, failure.hint.as_deref())))
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Refused::from(error.failure())
+    }
+}
+
+/// Nova's sentence first, since clients and people know it, then what is so here.
+fn told(code: FailureCode, detail: String, hint: Option<&str>) -> String {
+    let begin = if code == FailureCode::NoHost { "No valid host was found. " } else { "" };
+    let hint = hint.map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+    format!("{begin}{detail}{hint}")
+}
 
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {

@@ -13,20 +13,25 @@ use whimbrel_api::openstack::{
     fault::Fault,
     microversion::Microversion,
 };
-use whimbrel_core::identity::{
-    Requester, Role,
-    policy::{self, Operation, Target},
+use whimbrel_core::{
+    identity::{
+        ProjectId, Requester, Role,
+        policy::{self, Operation, Target},
+    },
+    server::Ownership,
 };
 
 use super::{VERSIONED, version::At};
 use crate::{
     app::Shared,
-    openstack::{BaseUrl, identity::Caller},
+    openstack::{BaseUrl, RequestId, identity::Caller},
 };
 
 pub(super) struct Ask {
     caller: Caller,
     pub at: Microversion,
+    /// Of the log line, the answer and the instance's action.
+    pub request_id: String,
     base: String,
     query: Option<String>,
 }
@@ -38,7 +43,8 @@ impl FromRequestParts<Shared> for Ask {
         let Ok(BaseUrl(base)) = BaseUrl::from_request_parts(parts, app).await;
         let at = parts.extensions.get::<At>().map_or(Microversion::FIRST, |At(at)| *at);
         let query = parts.uri.query().map(str::to_owned);
-        Ok(Ask { caller, at, base: format!("{base}{VERSIONED}"), query })
+        let request_id = parts.extensions.get::<RequestId>().map_or_else(String::new, |RequestId(id)| id.clone());
+        Ok(Ask { caller, at, request_id, base: format!("{base}{VERSIONED}"), query })
     }
 }
 
@@ -60,8 +66,20 @@ impl Ask {
         Query::parse(self.query.as_deref(), known, self.at)
     }
 
+    /// Who asks, as records keep it.
+    pub(super) fn ownership(&self) -> Ownership {
+        let requester = self.requester();
+        Ownership { project: requester.project().cloned(), user: Some(requester.user.clone()) }
+    }
+
     pub(super) fn may(&self, operation: Operation) -> Result<(), Fault> {
-        if policy::permits(operation, self.requester(), Target::default()) {
+        self.may_in(operation, None)
+    }
+
+    /// About what is that project's.
+    pub(super) fn may_in(&self, operation: Operation, project: Option<&ProjectId>) -> Result<(), Fault> {
+        let target = Target { project, ..Target::default() };
+        if policy::permits(operation, self.requester(), target) {
             return Ok(());
         }
         let enough = policy::enough(operation);

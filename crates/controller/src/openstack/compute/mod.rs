@@ -11,6 +11,7 @@ mod answer;
 mod ask;
 mod flavor_extras;
 mod flavors;
+mod servers;
 mod version;
 
 use axum::{
@@ -19,7 +20,7 @@ use axum::{
     http::{StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use whimbrel_api::openstack::{compute::versions, fault::Fault};
 
@@ -36,13 +37,14 @@ pub fn router() -> Router<Shared> {
         .route("/flavors", get(flavors::list).post(flavors::create))
         .route("/flavors/detail", get(flavors::detail))
         .route("/flavors/{id}", get(flavors::show).put(flavors::update).delete(flavors::delete))
-        .route("/flavors/{id}/action", axum::routing::post(flavor_extras::change_access))
+        .route("/flavors/{id}/action", post(flavor_extras::change_access))
         .route("/flavors/{id}/os-flavor-access", get(flavor_extras::access))
         .route("/flavors/{id}/os-extra_specs", get(flavor_extras::specs).post(flavor_extras::set))
         .route(
             "/flavors/{id}/os-extra_specs/{key}",
             get(flavor_extras::spec).put(flavor_extras::set_one).delete(flavor_extras::remove),
         )
+        .merge(servers())
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(version::negotiate));
@@ -52,6 +54,27 @@ pub fn router() -> Router<Shared> {
         .route(VERSIONED, get(this_version))
         .route("/compute/v2.1/", get(this_version))
         .nest(VERSIONED, versioned)
+}
+
+fn servers() -> Router<Shared> {
+    use servers::{action, change, create, history, list, metadata, migrations};
+    Router::new()
+        .route("/servers", get(list::list).post(create::create))
+        .route("/servers/detail", get(list::detail))
+        .route("/servers/{id}", get(change::show).put(change::update).delete(change::delete))
+        .route("/servers/{id}/action", post(action::act))
+        .route("/servers/{id}/metadata", get(metadata::all).post(metadata::add).put(metadata::replace))
+        .route("/servers/{id}/metadata/{key}", get(metadata::one).put(metadata::set_one).delete(metadata::remove_one))
+        .route("/servers/{id}/tags", get(metadata::all_tags).put(metadata::set_tags).delete(metadata::remove_tags))
+        .route("/servers/{id}/tags/{tag}", get(metadata::has_tag).put(metadata::add_tag).delete(metadata::remove_tag))
+        .route("/servers/{id}/ips", get(metadata::ips))
+        .route("/servers/{id}/ips/{network}", get(metadata::ips_of))
+        .route("/servers/{id}/os-instance-actions", get(history::list))
+        .route("/servers/{id}/os-instance-actions/{request_id}", get(history::show))
+        .route("/servers/{id}/migrations", get(migrations::of_server))
+        .route("/servers/{id}/migrations/{number}", get(migrations::show).delete(migrations::abort))
+        .route("/servers/{id}/migrations/{number}/action", post(migrations::act))
+        .route("/os-migrations", get(migrations::list))
 }
 
 async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {

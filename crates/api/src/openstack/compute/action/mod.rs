@@ -21,6 +21,7 @@ use super::{
 
 pub mod answer;
 pub mod live;
+pub mod states;
 
 use live::{LiveMigration, force};
 

@@ -211,6 +211,17 @@ fn addresses(server: &Server, address: fn(&Address) -> Value) -> Value {
     }
 }
 
+/// `GET /servers/{id}/ips`.
+pub fn ips(server: &Server) -> Value {
+    json!({ "addresses": addresses(server, short_address) })
+}
+
+/// `GET /servers/{id}/ips/{network}`; `None` where the server is not in it.
+pub fn ips_of(server: &Server, network: &str) -> Option<Value> {
+    let all = addresses(server, short_address);
+    all.get(network).map(|of| Value::Object(Map::from_iter([(network.to_owned(), of.clone())])))
+}
+
 fn short_address(address: &Address) -> Value {
     json!({ "addr": address.ip, "version": if address.ip.is_ipv4() { 4 } else { 6 } })
 }

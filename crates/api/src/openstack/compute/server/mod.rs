@@ -16,4 +16,5 @@ pub mod create;
 pub mod hints;
 pub mod record;
 pub mod state;
+pub mod tags;
 pub mod update;

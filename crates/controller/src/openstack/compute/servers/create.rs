@@ -1,0 +1,265 @@
+//! A new server: from what was asked for to hardware, details and a place.
+//!
+//! ```text
+//! body -> flavor, image, networks (each 400 where it is not there) -> spec -> placement (claim and row in one transaction) -> 202
+//! ```
+//!
+//! Ground rules: all that can be refused is refused before anything is stored; of several servers that one request asks for, those
+//! that found a place stay, and the request fails only where fewer than the least found one.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use uuid::Uuid;
+use whimbrel_api::{
+    native,
+    openstack::{
+        compute::server::{
+            answer::{self, Created},
+            boot::{Destination, Source},
+            create::{self, NewServer},
+            record::DiskConfig,
+        },
+        fault::Fault,
+    },
+};
+use whimbrel_core::{
+    id::{FlavorId, ImageId, InstanceId},
+    identity::policy::Operation,
+    server::{FlavorCopy, ServerDetails},
+};
+use whimbrel_daemon::pki::Secret;
+use whimbrel_store::{FlavorRow, ImageRow, StoreError};
+
+use super::super::{
+    answer::{Answer, Body},
+    ask::Ask,
+    flavors,
+};
+use crate::{
+    app::{App, Shared},
+    books::usable,
+    placement, spec,
+};
+
+/// Nova's default quota of servers; a request for more is a mistake.
+const SERVERS_AT_ONCE_MAX: u32 = 100;
+const HOSTNAME_BYTES_MAX: usize = 63;
+const ADMIN_PASS_CHARS: usize = 12;
+
+pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<Response> {
+    ask.may_in(Operation::WriteServers, ask.requester().project())?;
+    let new = create::parse(&body, ask.at)?;
+    if new.host.is_some() || new.hypervisor_hostname.is_some() || named_place(&new).is_some() {
+        ask.may(Operation::PlaceServer)?;
+    }
+    if new.count_max > SERVERS_AT_ONCE_MAX {
+        let why = format!(
+            "Quota exceeded for instances: Requested {}, but at most {SERVERS_AT_ONCE_MAX} at once",
+            new.count_max
+        );
+        return Err(Fault::new(403, why).into());
+    }
+    let parts = parts(&app, &ask, &new).await?;
+    let reservation = format!("r-{}", &Uuid::now_v7().simple().to_string()[24..]);
+    let mut made = Vec::new();
+    for index in 0..new.count_max {
+        match one(&app, &ask, &new, &parts, (index, &reservation)).await {
+            Ok(id) => made.push(id),
+            Err(refused) if index < new.count_min => return Err(refused),
+            Err(_) => break,
+        }
+    }
+    let Some(first) = made.first() else {
+        return Err(Fault::new(400, "No server was asked for.").into());
+    };
+    if new.return_reservation_id {
+        return Ok((StatusCode::ACCEPTED, Json(answer::reserved(&reservation))).into_response());
+    }
+    let created = Created {
+        id: first.0,
+        disk_config: new.disk_config.unwrap_or(DiskConfig::Manual),
+        security_groups: new.security_groups.clone(),
+        admin_pass: Some(password(&new)?),
+    };
+    let view = ask.view();
+    let location = HeaderValue::from_str(&format!("{}/servers/{first}", view.base));
+    let mut response = (StatusCode::ACCEPTED, Json(answer::created(&created, &view))).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(HeaderName::from(LOCATION), location);
+    }
+    Ok(response)
+}
+
+/// What all servers of one request share.
+struct Parts {
+    flavor: FlavorRow,
+    copy: FlavorCopy,
+    image: ImageRow,
+}
+
+async fn parts(app: &App, ask: &Ask, new: &NewServer) -> Answer<Parts> {
+    let (flavor_id, flavor) = match flavors::find(app, ask, &new.flavor).await {
+        Ok(found) => found,
+        Err(refused) if refused.status() == 404 => {
+            return Err(Fault::new(400, format!("Flavor {} could not be found.", new.flavor)).into());
+        }
+        Err(refused) => return Err(refused),
+    };
+    let copy = FlavorCopy {
+        id: flavor.id,
+        name: flavor.name,
+        vcpus: flavor.vcpus,
+        ram_mb: flavor.ram_mb,
+        disk_gb: flavor.disk_gb,
+        ephemeral_gb: flavor.ephemeral_gb,
+        swap_mb: flavor.swap_mb,
+        extra_specs: flavor.extra_specs,
+    };
+    let image = image(app, image_of(new)?).await?;
+    Ok(Parts { flavor: flavor_row(app, flavor_id).await?, copy, image })
+}
+
+async fn flavor_row(app: &App, id: FlavorId) -> Answer<FlavorRow> {
+    Ok(app.store.flavor(&id.to_string()).await?)
+}
+
+async fn image(app: &App, id: Uuid) -> Answer<ImageRow> {
+    match app.store.image(&ImageId(id).to_string()).await {
+        Err(StoreError::NotFound { .. }) => Err(Fault::new(400, format!("Image {id} could not be found.")).into()),
+        other => Ok(other?),
+    }
+}
+
+/// The one image that it starts from: by `imageRef`, or as the disk of boot index 0, or both if they agree.
+fn image_of(new: &NewServer) -> Result<Uuid, Fault> {
+    let mut image = new.image;
+    for device in &new.block_devices {
+        match (device.source, device.destination) {
+            (Some(Source::Image), None | Some(Destination::Local)) => {
+                let id = device.id.as_deref().unwrap_or_default();
+                let id: Uuid = id.parse().map_err(|_| Fault::new(400, format!("Image {id} is no id.")))?;
+                if image.is_some_and(|known| known != id) {
+                    return Err(Fault::new(400, "Block Device Mapping is Invalid: one image boots a server."));
+                }
+                image = Some(id);
+            }
+            (Some(Source::Blank), None | Some(Destination::Local)) => {
+                let why = "Block Device Mapping is Invalid: ephemeral and swap disks follow from the flavor.";
+                return Err(Fault::new(400, why));
+            }
+            (_, Some(Destination::Volume)) | (Some(Source::Volume | Source::Snapshot) | None, _) => {
+                let why = "Block Device Mapping is Invalid: there are no volumes here; disks are local.";
+                return Err(Fault::new(400, why));
+            }
+        }
+    }
+    image.ok_or_else(|| Fault::new(400, "Invalid imageRef provided."))
+}
+
+/// `zone:host:node`, which is for administrators.
+fn named_place(new: &NewServer) -> Option<&str> {
+    let (_, place) = new.availability_zone.as_deref()?.split_once(':')?;
+    place.split(':').find(|part| !part.is_empty())
+}
+
+async fn one(
+    app: &App,
+    ask: &Ask,
+    new: &NewServer,
+    parts: &Parts,
+    (index, reservation): (u32, &str),
+) -> Answer<InstanceId> {
+    let id = InstanceId(Uuid::now_v7());
+    let name = if new.count_max > 1 { format!("{}-{}", new.name, index + 1) } else { new.name.clone() };
+    let details = details(new, parts, &name, index, reservation);
+    let host = new.host.as_deref().or(new.hypervisor_hostname.as_deref()).or(named_place(new));
+    if let Some(host) = host {
+        super::known_host(app, host).await?;
+    }
+    let hardware = native::NewServer {
+        name,
+        flavor: parts.copy.id.clone(),
+        image: parts.image.id.to_string(),
+        host: None,
+        networks: Vec::new(),
+        os_command_line: None,
+        iothreads: false,
+        machine: None,
+    };
+    let hosts = app.all_hosts().await?;
+    let up: Vec<_> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
+    let taken = placement::taken_macs(app).await?;
+    let spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &taken)?;
+    let candidates = placement::candidates(app, host).await?;
+    let wanted =
+        placement::NewServer { spec, flavor: parts.flavor.id, image: parts.image.id, owner: ask.ownership(), details };
+    let id = placement::place(app, wanted, &candidates).await?;
+    super::history::begun(app, ask, id, "create").await?;
+    Ok(id)
+}
+
+fn details(new: &NewServer, parts: &Parts, name: &str, index: u32, reservation: &str) -> ServerDetails {
+    ServerDetails {
+        description: new.description.clone(),
+        hostname: new.hostname.clone().unwrap_or_else(|| hostname(name)),
+        metadata: new.metadata.clone(),
+        tags: new.tags.clone(),
+        user_data: new.user_data.clone(),
+        config_drive: new.config_drive,
+        availability_zone: new.availability_zone.as_ref().and_then(|zone| Some(zone.split(':').next()?.to_owned())),
+        disk_config_manual: new.disk_config.unwrap_or(DiskConfig::Manual) == DiskConfig::Manual,
+        access_ipv4: new.access_ipv4.map(|ip| ip.to_string()),
+        access_ipv6: new.access_ipv6.map(|ip| ip.to_string()),
+        reservation_id: Some(reservation.to_owned()),
+        launch_index: index,
+        flavor: Some(parts.copy.clone()),
+        security_groups: match new.security_groups.is_empty() {
+            true => vec!["default".to_owned()],
+            false => new.security_groups.clone(),
+        },
+        trusted_image_certificates: Some(new.trusted_image_certificates.clone()).filter(|all| !all.is_empty()),
+        group: new.hints.group,
+        ..ServerDetails::default()
+    }
+}
+
+/// A host name of the server's name, as nova, utils.py, `sanitize_hostname`.
+fn hostname(name: &str) -> String {
+    let plain = |c: char| match c {
+        ' ' | '_' => Some('-'),
+        '.' | '-' => Some('-'),
+        c if c.is_ascii_alphanumeric() => Some(c.to_ascii_lowercase()),
+        _ => None,
+    };
+    let text: String = name.chars().filter_map(plain).take(HOSTNAME_BYTES_MAX).collect();
+    let text = text.trim_matches('-');
+    if text.is_empty() { "server".to_owned() } else { text.to_owned() }
+}
+
+/// Told once and kept nowhere: there is nothing in a guest that would take it.
+fn password(new: &NewServer) -> Result<String, Fault> {
+    if let Some(password) = &new.admin_pass {
+        return Ok(password.clone());
+    }
+    let secret = Secret::generate().map_err(|error| Fault::new(500, error.to_string()))?;
+    Ok(secret.reveal().chars().take(ADMIN_PASS_CHARS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostname_follows_from_the_name() {
+        let check = |name: &str, want: &str| assert_eq!(hostname(name), want);
+        check("server-01", "server-01");
+        check("My Server_1", "my-server-1");
+        check("a.b", "a-b");
+        check("-ü-", "server");
+        check(&"x".repeat(80), &"x".repeat(63));
+    }
+}

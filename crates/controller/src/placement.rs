@@ -1,0 +1,113 @@
+//! A new server gets its host: the best one whose room is still free when its turn comes.
+//!
+//! Ground rules: core ranks, the claim's transaction has the last word; a host that lost its room meanwhile makes way for the
+//! next one; where there is none, every reason is told.
+
+use std::collections::HashSet;
+
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    host::HostFacts,
+    id::{FlavorId, HostName, ImageId, InstanceId},
+    instance::InstanceSpec,
+    precheck::Placement,
+    schedule::{self, Candidate, Wanted},
+    server::{Ownership, ServerDetails},
+};
+use whimbrel_store::{HostLoad, NewInstance, PageAsk, Room, StoreError};
+
+use crate::{
+    answer::{Answer, ApiError},
+    app::App,
+    books::{Books, virtual_bytes},
+};
+
+/// All of it but the host.
+#[derive(Clone, Debug)]
+pub struct NewServer {
+    pub spec: InstanceSpec,
+    pub flavor: FlavorId,
+    pub image: ImageId,
+    pub owner: Ownership,
+    pub details: ServerDetails,
+}
+
+/// The hosts in question: the named one, which must be usable, or all that are.
+pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<(HostName, Books)>> {
+    if let Some(name) = named {
+        let host = app.host(name).await?;
+        let books = app.books(&host).await??;
+        return Ok(vec![(host.name, books)]);
+    }
+    let mut candidates = Vec::new();
+    for host in app.all_hosts().await? {
+        if let Ok(books) = app.books(&host).await? {
+            candidates.push((host.name, books));
+        }
+    }
+    Ok(candidates)
+}
+
+/// Takes the best host whose room is still free when its turn comes.
+pub async fn place(app: &App, wanted: NewServer, candidates: &[(HostName, Books)]) -> Answer<InstanceId> {
+    let spec = &wanted.spec;
+    let mut facts = Vec::new();
+    for (name, books) in candidates {
+        facts.push(books.with(&app.store.host_load(name).await?));
+    }
+    let question = Wanted { instance: spec, allocated_bytes: 0, source: None, disk_over_commit: false };
+    let offered: Vec<Candidate<'_>> = facts.iter().map(|host| Candidate { host, retained_bytes: 0 }).collect();
+    let ranking = schedule::rank(&question, &offered);
+    let mut refused: Vec<Failure> = ranking.why_not.into_iter().flat_map(|host| host.reasons).collect();
+    for host in ranking.fit {
+        let Some((_, books)) = candidates.iter().find(|(candidate, _)| *candidate == host) else { continue };
+        let missing_base_bytes = placement(spec, &books.with(&HostLoad::default())).missing_base_bytes();
+        let room = Room { ram_mb: spec.ram_mb, disk_bytes: virtual_bytes(spec).saturating_add(missing_base_bytes) };
+        let new = NewInstance {
+            spec: spec.clone(),
+            flavor: wanted.flavor,
+            image: wanted.image,
+            host,
+            room,
+            owner: wanted.owner.clone(),
+            details: wanted.details.clone(),
+            created_us: App::now_us(),
+        };
+        let admit = |load: &HostLoad| match placement(spec, &books.with(load)).check() {
+            reasons if reasons.is_empty() => Ok(()),
+            reasons => Err(reasons),
+        };
+        match app.store.create_instance(&new, admit).await {
+            Ok(()) => {
+                app.servers_changed.notify_one();
+                return Ok(spec.id);
+            }
+            Err(StoreError::Refused { reasons }) => refused.extend(reasons),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if refused.is_empty() {
+        refused.push(
+            Failure::new(FailureCode::NoHost, "no host is up")
+                .hint("start `whimbrel agent` on a host; see `whimbrel host list`"),
+        );
+    }
+    Err(ApiError::of_reasons(&format!("no host for server '{}'", spec.name), refused))
+}
+
+fn placement<'a>(spec: &'a InstanceSpec, target: &'a HostFacts) -> Placement<'a> {
+    Placement { instance: spec, allocated_bytes: 0, retained_bytes: 0, source: None, target, disk_over_commit: false }
+}
+
+pub async fn taken_macs(app: &App) -> Answer<HashSet<String>> {
+    let mut taken = HashSet::new();
+    let mut ask = PageAsk::default();
+    loop {
+        let page = app.store.list_instances(None, &ask).await?;
+        taken.extend(page.items.into_iter().flat_map(|instance| instance.spec.nics).map(|nic| nic.mac));
+        ask.marker = page.next;
+        if ask.marker.is_none() {
+            return Ok(taken);
+        }
+    }
+}
