@@ -5,6 +5,7 @@ mod identity;
 mod migrations;
 mod postgres;
 mod schema;
+mod servers;
 
 use std::{
     future::Future,
@@ -23,7 +24,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 26] = cases![
+const CASES: [(&str, Case); 31] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -45,6 +46,11 @@ const CASES: [(&str, Case); 26] = cases![
     identity::grants_are_found_by_what_they_are,
     identity::a_token_lives_until_it_expires_or_is_taken_back,
     identity::what_goes_takes_its_grants_and_tokens_along,
+    servers::are_listed_newest_first,
+    servers::a_description_names_what_was_read,
+    servers::a_task_begins_once_and_restarts_are_counted,
+    servers::actions_outlive_their_server,
+    servers::a_migration_has_a_number,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,
