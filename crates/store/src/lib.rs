@@ -15,6 +15,7 @@ mod flavor_extra;
 mod host;
 mod identity;
 mod image;
+mod image_entry;
 mod instance;
 mod join_token;
 mod migration;
@@ -32,6 +33,7 @@ pub use identity::{
     DomainRow, GrantFilter, GrantRow, GrantScope, Grantee, IdentityToken, ProjectRow, RoleRow, UserRow,
 };
 pub use image::{ImageDisk, ImageRow};
+pub use image_entry::{ImageEntry, ImageUpload, UploadedContent};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use join_token::NewJoinToken;
 pub use migration::{MigrationNews, MigrationRow, NewMigration};
