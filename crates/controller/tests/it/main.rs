@@ -5,6 +5,7 @@ mod compute_flavors;
 mod fake_agent;
 mod flavors_and_images;
 mod identity;
+mod images;
 mod moves;
 mod place;
 mod refusals;
