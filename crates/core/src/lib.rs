@@ -22,6 +22,7 @@ pub mod forecast;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod image;
 pub mod instance;
 pub mod migration;
 pub mod precheck;

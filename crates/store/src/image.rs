@@ -5,6 +5,7 @@ use sqlx::any::AnyRow;
 use whimbrel_core::{
     disk::DiskFormat,
     id::{ImageDigest, ImageId},
+    image::ImageStatus,
 };
 
 use crate::{
@@ -40,7 +41,10 @@ macro_rules! select {
 }
 
 fn read(row: &AnyRow) -> Result<ImageRow> {
-    let record = Record::new("image", row)?;
+    content(&Record::new("image", row)?)
+}
+
+pub(crate) fn content(record: &Record<'_>) -> Result<ImageRow> {
     Ok(ImageRow {
         id: record.parsed("id")?,
         name: record.text("name")?,
@@ -52,19 +56,19 @@ fn read(row: &AnyRow) -> Result<ImageRow> {
     })
 }
 
-fn disk_json(image: &ImageRow) -> Result<Option<String>> {
+pub(crate) fn disk_json(image: &ImageRow) -> Result<Option<String>> {
     image.disk.as_ref().map(|disk| json("image", image.id, "disk", disk)).transpose()
 }
 
-fn digest_text(digest: &Option<ImageDigest>) -> Option<String> {
+pub(crate) fn digest_text(digest: &Option<ImageDigest>) -> Option<String> {
     digest.as_ref().map(ToString::to_string)
 }
 
 impl Store {
     pub async fn create_image(&self, image: &ImageRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO images (id, name, os_command_line, disk, kernel, ramdisk, created_us) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO images (id, name, os_command_line, disk, kernel, ramdisk, created_us, updated_us, status) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
         )
         .bind(image.id.to_string())
         .bind(&image.name)
@@ -73,6 +77,7 @@ impl Store {
         .bind(digest_text(&image.kernel))
         .bind(digest_text(&image.ramdisk))
         .bind(image.created_us)
+        .bind(if image.disk.is_some() { ImageStatus::Active } else { ImageStatus::Queued }.as_str())
         .execute(&self.writes)
         .await
         .map_err(unique("create image", "image", image.id, "exists already"))?;
@@ -103,35 +108,47 @@ impl Store {
         ask.page(&rows, read, |image| image.id.to_string())
     }
 
-    /// Sets the parts that are given and leaves the others: uploads of two parts may end at once.
+    /// Sets the parts that are given and leaves the others: uploads of two parts may end at once. Sums of a disk that was
+    /// there before are forgotten.
     pub async fn set_image_parts(
         &self,
         id: ImageId,
         disk: Option<&ImageDisk>,
         kernel: Option<&ImageDigest>,
         ramdisk: Option<&ImageDigest>,
+        now_us: i64,
     ) -> Result<()> {
         let disk = disk.map(|disk| json("image", id, "disk", disk)).transpose()?;
         let done = sqlx::query(
             "UPDATE images SET disk = COALESCE($2, disk), kernel = COALESCE($3, kernel), \
-             ramdisk = COALESCE($4, ramdisk) WHERE id = $1",
+             ramdisk = COALESCE($4, ramdisk), updated_us = $5, generation = generation + 1, \
+             status = CASE WHEN $2 IS NULL THEN status ELSE 'active' END, \
+             upload = CASE WHEN $2 IS NULL THEN upload END, upload_until_us = CASE WHEN $2 IS NULL THEN upload_until_us END, \
+             file_bytes = CASE WHEN $2 IS NULL THEN file_bytes END, md5 = CASE WHEN $2 IS NULL THEN md5 END, \
+             sha512 = CASE WHEN $2 IS NULL THEN sha512 END WHERE id = $1",
         )
         .bind(id.to_string())
         .bind(disk)
         .bind(kernel.map(ToString::to_string))
         .bind(ramdisk.map(ToString::to_string))
+        .bind(now_us)
         .execute(&self.writes)
         .await
         .map_err(db("set image parts"))?;
         if done.rows_affected() == 0 { Err(not_found("image", id)) } else { Ok(()) }
     }
 
+    /// `Conflict` for one that is protected.
     pub async fn delete_image(&self, id: ImageId) -> Result<()> {
-        let done = sqlx::query("DELETE FROM images WHERE id = $1")
+        let done = sqlx::query("DELETE FROM images WHERE id = $1 AND protected = 0")
             .bind(id.to_string())
             .execute(&self.writes)
             .await
             .map_err(db("delete image"))?;
-        if done.rows_affected() == 0 { Err(not_found("image", id)) } else { Ok(()) }
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        self.image_entry(id).await?;
+        Err(conflict("image", id, "is protected"))
     }
 }

@@ -16,6 +16,7 @@ mod flavor_extra;
 mod host;
 mod identity;
 mod image;
+mod image_entry;
 mod instance;
 mod instance_action;
 mod join_token;
@@ -35,6 +36,7 @@ pub use identity::{
     DomainRow, GrantFilter, GrantRow, GrantScope, Grantee, IdentityToken, ProjectRow, RoleRow, UserRow,
 };
 pub use image::{ImageDisk, ImageRow};
+pub use image_entry::{ImageEntry, ImageUpload, UploadedContent};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use instance_action::{ActionEventRow, ActionRow, EventResult};
 pub use join_token::NewJoinToken;

@@ -22,6 +22,7 @@ const CHANGES: &[Change] = &[
     Change { version: 3, sql: include_str!("../migrations/0003_identity.sql") },
     Change { version: 4, sql: include_str!("../migrations/0004_flavors.sql") },
     Change { version: 5, sql: include_str!("../migrations/0005_servers.sql") },
+    Change { version: 6, sql: include_str!("../migrations/0006_images.sql") },
 ];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.

@@ -81,9 +81,15 @@ pub(super) async fn show(_: Reader, State(app): State<Shared>, At(image): At<Str
 pub(super) async fn delete(_: Member, State(app): State<Shared>, At(image): At<String>) -> Answer<StatusCode> {
     let row = find(&app, &image).await?;
     app.store.delete_image(row.id).await?;
-    let named = named_content(&app).await?;
-    app.vault.collect(&named).await?;
+    collect_content(&app).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes content that nobody needs any more.
+pub(crate) async fn collect_content(app: &App) -> Answer<()> {
+    let named = named_content(app).await?;
+    app.vault.collect(&named).await?;
+    Ok(())
 }
 
 #[utoipa::path(put, path = "/v1/images/{image}/content/{part}",
@@ -106,11 +112,11 @@ pub(super) async fn upload(
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).unwrap_or("unknown");
     tracing::info!(image = %row.id, ?kind, bytes = announced, "image content is uploaded");
     let stored = app.vault.receive(kind, body.into_data_stream()).await?;
-    let digest = stored.digest.clone();
+    let (digest, now_us) = (stored.digest.clone(), App::now_us());
     match part {
-        ImagePart::Disk => app.store.set_image_parts(row.id, disk_of(stored).as_ref(), None, None).await?,
-        ImagePart::Kernel => app.store.set_image_parts(row.id, None, Some(&digest), None).await?,
-        ImagePart::Ramdisk => app.store.set_image_parts(row.id, None, None, Some(&digest)).await?,
+        ImagePart::Disk => app.store.set_image_parts(row.id, disk_of(stored).as_ref(), None, None, now_us).await?,
+        ImagePart::Kernel => app.store.set_image_parts(row.id, None, Some(&digest), None, now_us).await?,
+        ImagePart::Ramdisk => app.store.set_image_parts(row.id, None, None, Some(&digest), now_us).await?,
     }
     Ok(Json(view(find(&app, &row.id.to_string()).await?)))
 }
@@ -166,7 +172,7 @@ async fn named_content(app: &App) -> Answer<HashSet<ImageDigest>> {
     }
 }
 
-fn disk_of(stored: Stored) -> Option<ImageDisk> {
+pub(crate) fn disk_of(stored: Stored) -> Option<ImageDisk> {
     let content = stored.disk?;
     Some(ImageDisk {
         digest: stored.digest,

@@ -6,7 +6,7 @@ mod blobs;
 mod bootstrap;
 mod flavors;
 mod hosts;
-mod images;
+pub(crate) mod images;
 mod join;
 mod migrations;
 mod openapi;

@@ -23,6 +23,7 @@ use crate::{
     auth::{Member, Reader},
     books::usable,
     extract::{At, Body, PageOf},
+    openstack::image::bootable,
     placement, server_view, spec,
 };
 
@@ -39,6 +40,7 @@ pub(super) async fn create(
     images::check_command_line(new.os_command_line.as_deref())?;
     let flavor = flavors::find(&app, &new.flavor).await?;
     let image = images::find(&app, &new.image).await?;
+    let image = bootable(&app, app.store.image_entry(image.id).await?, |_| true).await?.image;
     let hosts = app.all_hosts().await?;
     let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let taken = placement::taken_macs(&app).await?;

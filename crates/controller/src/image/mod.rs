@@ -4,7 +4,9 @@
 //! is refused when it is uploaded, not when a guest fails to boot; content is kept under its digest and never changes.
 mod format;
 mod qcow2;
+mod sums;
 mod vault;
 
 pub use format::Kind;
-pub use vault::{Stored, Vault, VaultError};
+pub use sums::Sums;
+pub use vault::{Announced, Stored, Vault, VaultError};

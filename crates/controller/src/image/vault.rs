@@ -23,12 +23,16 @@ use tokio::{
 };
 use uuid::Uuid;
 use whimbrel_core::{
+    disk::DiskFormat,
     failure::{Failure, FailureCode},
     id::ImageDigest,
 };
 use whimbrel_daemon::durable;
 
-use super::format::{self, DiskContent, Kind, Unfit};
+use super::{
+    format::{self, DiskContent, Kind, Unfit},
+    sums::{Summing, Sums},
+};
 
 const DIRECTORY: &str = "blobs";
 const INCOMING: &str = ".incoming-";
@@ -48,6 +52,15 @@ pub struct Stored {
     pub disk: Option<DiskContent>,
 }
 
+/// What is said of content before it comes. It is refused if it turns out to be something else.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    pub kind: Kind,
+    /// Of a disk.
+    pub format: Option<DiskFormat>,
+    pub bytes: Option<u64>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     #[error("cannot read or write {path}")]
@@ -58,10 +71,33 @@ pub enum VaultError {
     BrokeOff { bytes: u64, reason: String },
     #[error("the content is larger than {CONTENT_BYTES_MAX} bytes")]
     TooLarge,
+    #[error("the content has {bytes} bytes where {announced} were announced")]
+    OtherSize { announced: u64, bytes: u64 },
     #[error("the content is refused: {what}")]
     Unfit { what: String, hint: String },
     #[error("no content with digest {digest} is stored")]
     Missing { digest: ImageDigest },
+}
+
+impl Announced {
+    fn check_bytes(&self, bytes: u64, at_end: bool) -> Result<(), VaultError> {
+        match self.bytes {
+            Some(announced) if bytes > announced || (at_end && bytes < announced) => {
+                Err(VaultError::OtherSize { announced, bytes })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn check_format(&self, stored: &Stored) -> Result<(), VaultError> {
+        match (self.format, stored.disk) {
+            (Some(said), Some(disk)) if said != disk.format => Err(VaultError::Unfit {
+                what: format!("it is {}, not {} as was said of it", disk.format.driver(), said.driver()),
+                hint: format!("say disk_format {}, or upload the other file", disk.format.driver()),
+            }),
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
+    }
 }
 
 impl VaultError {
@@ -81,7 +117,7 @@ impl From<VaultError> for Failure {
             }
             VaultError::File { source, .. } => Failure::new(FailureCode::Internal, format!("{detail}: {source}"))
                 .hint("see the controller's state directory and its log"),
-            VaultError::Stalled | VaultError::BrokeOff { .. } => {
+            VaultError::Stalled | VaultError::BrokeOff { .. } | VaultError::OtherSize { .. } => {
                 Failure::new(FailureCode::BadRequest, detail).hint("upload the file again")
             }
             VaultError::TooLarge => Failure::new(FailureCode::BadImage, detail).hint("was the right file uploaded?"),
@@ -117,8 +153,33 @@ impl Vault {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
+        self.receive_with(Announced { kind, format: None, bytes: None }, None, content).await
+    }
+
+    /// Keeps `content` if it is what was announced, and sums it while it comes.
+    pub async fn receive_summed<S, E>(&self, announced: Announced, content: S) -> Result<(Stored, Sums), VaultError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+        E: std::fmt::Display,
+    {
+        let summing = Summing::start();
+        let stored = self.receive_with(announced, Some(&summing), content).await?;
+        let sums = summing.finish().await.map_err(VaultError::file(&self.dir))?;
+        Ok((stored, sums))
+    }
+
+    async fn receive_with<S, E>(
+        &self,
+        announced: Announced,
+        summing: Option<&Summing>,
+        content: S,
+    ) -> Result<Stored, VaultError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+        E: std::fmt::Display,
+    {
         let incoming = self.dir.join(format!("{INCOMING}{}", Uuid::now_v7()));
-        let outcome = self.take_in(&incoming, kind, content).await;
+        let outcome = self.take_in(&incoming, announced, summing, content).await;
         if outcome.is_err()
             && let Err(error) = fs::remove_file(&incoming).await
             && error.kind() != io::ErrorKind::NotFound
@@ -128,7 +189,13 @@ impl Vault {
         outcome
     }
 
-    async fn take_in<S, E>(&self, incoming: &Path, kind: Kind, mut content: S) -> Result<Stored, VaultError>
+    async fn take_in<S, E>(
+        &self,
+        incoming: &Path,
+        announced: Announced,
+        summing: Option<&Summing>,
+        mut content: S,
+    ) -> Result<Stored, VaultError>
     where
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
@@ -143,13 +210,20 @@ impl Vault {
             if bytes > CONTENT_BYTES_MAX {
                 return Err(VaultError::TooLarge);
             }
+            // What is too long is not taken to its end.
+            announced.check_bytes(bytes, false)?;
             hasher.update(&chunk);
             file.write_all(&chunk).await.map_err(VaultError::file(incoming))?;
+            if let Some(summing) = summing {
+                summing.add(chunk).await;
+            }
         }
+        announced.check_bytes(bytes, true)?;
         file.flush().await.map_err(VaultError::file(incoming))?;
         file.get_ref().sync_all().await.map_err(VaultError::file(incoming))?;
         let digest = digest_of(&hasher);
-        let stored = inspect(incoming.to_owned(), digest.clone(), kind).await?;
+        let stored = inspect(incoming.to_owned(), digest.clone(), announced.kind).await?;
+        announced.check_format(&stored)?;
         let (from, to) = (incoming.to_owned(), self.path(&digest));
         let renamed = tokio::task::spawn_blocking(move || durable::rename(&from, &to)).await;
         renamed.map_err(io::Error::other).flatten().map_err(VaultError::file(incoming))?;
@@ -267,6 +341,35 @@ mod tests {
         check(vec![], "empty").await;
         check(vec![Ok(Bytes::from("hello, world"))], "text").await;
         check(vec![Ok(Bytes::from(vec![0; 512])), Err("connection reset")], "broke off after 512 bytes").await;
+    }
+
+    #[tokio::test]
+    async fn content_that_is_not_what_was_announced_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open(dir.path()).unwrap();
+        let check = async |format, bytes, want: Result<(), &str>| {
+            let chunks: Vec<Chunk> = vec![Ok(Bytes::from(vec![0; 512])), Ok(Bytes::from(vec![7; 512]))];
+            let announced = Announced { kind: Kind::Disk, format, bytes };
+            let got = vault.receive_summed(announced, stream::iter(chunks)).await;
+            match (want, got) {
+                (Ok(()), Ok((stored, sums))) => {
+                    assert_eq!((stored.file_bytes, sums.md5.len(), sums.sha512.len()), (1024, 32, 128));
+                    std::fs::remove_file(vault.path(&stored.digest)).unwrap();
+                }
+                (Err(want), Err(error)) => {
+                    let failure = Failure::from(error);
+                    assert!(failure.detail.contains(want) && failure.hint.is_some(), "{failure} lacks {want}");
+                }
+                (want, got) => panic!("{want:?} expected, not {got:?}"),
+            }
+            assert_eq!(files(dir.path()), 0);
+        };
+        check(None, None, Ok(())).await;
+        check(Some(DiskFormat::Raw), Some(1024), Ok(())).await;
+        check(Some(DiskFormat::Qcow2), None, Err("it is raw, not qcow2")).await;
+        check(None, Some(1023), Err("1024 bytes where 1023")).await;
+        check(None, Some(100), Err("512 bytes where 100")).await;
+        check(None, Some(1025), Err("1024 bytes where 1025")).await;
     }
 
     #[tokio::test]

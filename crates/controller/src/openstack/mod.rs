@@ -8,6 +8,7 @@
 //! of an instance action; addresses in answers are those by which the client came.
 pub mod compute;
 pub mod identity;
+pub mod image;
 
 use axum::{
     Router,
@@ -26,7 +27,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 
 pub fn router() -> Router<Shared> {
-    Router::new().merge(identity::router()).merge(compute::router()).layer(middleware::from_fn(with_request_id))
+    Router::new()
+        .merge(identity::router())
+        .merge(compute::router())
+        .merge(image::router())
+        .layer(middleware::from_fn(with_request_id))
 }
 
 /// In the extensions of every request.

@@ -51,6 +51,11 @@ impl Cloud {
         reply
     }
 
+    /// For what is no JSON.
+    pub fn request(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.place.url)).header("X-Auth-Token", token)
+    }
+
     async fn ask(
         &self,
         method: Method,
@@ -98,6 +103,20 @@ impl Cloud {
     pub async fn role(&self, token: &str, name: &str) -> String {
         let found = self.call(Method::GET, &format!("/v3/roles?name={name}"), Some(token), None).await;
         found.body["roles"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A token of a new user with this role on a project, which is made if there is none of the name.
+    pub async fn someone(&self, admin: &str, project: &str, user: &str, role: &str) -> String {
+        let found = self.call(Method::GET, &format!("/v3/projects?name={project}"), Some(admin), None).await;
+        let project_id = match found.body["projects"][0]["id"].as_str() {
+            Some(id) => id.to_owned(),
+            None => self.make(admin, "project", json!({ "name": project })).await,
+        };
+        let user_id = self.make(admin, "user", json!({"name": user, "password": PASSWORD})).await;
+        let role = self.role(admin, role).await;
+        let grant = format!("/v3/projects/{project_id}/users/{user_id}/roles/{role}");
+        assert_eq!(self.status(Method::PUT, &grant, admin).await, 204);
+        self.log_in(user, PASSWORD, on_project(project)).await.token.unwrap()
     }
 
     pub async fn status(&self, method: Method, path: &str, token: &str) -> u16 {

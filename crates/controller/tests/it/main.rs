@@ -6,6 +6,7 @@ mod compute_servers;
 mod fake_agent;
 mod flavors_and_images;
 mod identity;
+mod images;
 mod moves;
 mod place;
 mod refusals;

@@ -2,7 +2,7 @@
 //!
 //! Ground rules: nothing is allowed by default; `admin` on any scope is an administrator of the whole cloud, as in Keystone
 //! and Nova without `enforce_scope`; a refusal tells what would have been enough.
-//! Sources: keystone, common/policies/*.py; nova, policies/*.py (defaults of 2025).
+//! Sources: keystone, common/policies/*.py; nova, policies/*.py; glance, policies/image.py (defaults of 2025).
 
 use super::{DomainId, ProjectId, Requester, Role, Scope, UserId};
 
@@ -98,6 +98,14 @@ operations! {
     ListAllMigrations = WRITE_ALL,
     ReadActions = READ_PROJECT,
     ReadActionEvents = READ_ALL,
+    /// Of those that the requester sees. The target is the requester's own project, as for [`Operation::DownloadImages`].
+    ReadImages = &[Need::Admin, Need::Project(Role::Reader)],
+    DownloadImages = &[Need::Admin, Need::Project(Role::Member)],
+    /// The target is the project that owns it.
+    WriteImages = &[Need::Admin, Need::Project(Role::Member)],
+    PublicizeImage = WRITE_ALL,
+    /// Give one away, or make it without an owner.
+    ChangeImageOwner = WRITE_ALL,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

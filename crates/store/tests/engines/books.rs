@@ -113,12 +113,12 @@ pub async fn images(database: Database) {
     store.create_image(&image(1)).await.unwrap();
     assert_eq!(store.image("debian").await.unwrap(), image(1));
     let id = image(1).id;
-    store.set_image_parts(id, None, Some(&digest), None).await.unwrap();
-    store.set_image_parts(id, Some(&disk), None, None).await.unwrap();
+    store.set_image_parts(id, None, Some(&digest), None, NOW_US).await.unwrap();
+    store.set_image_parts(id, Some(&disk), None, None, NOW_US).await.unwrap();
     let whole = ImageRow { disk: Some(disk), kernel: Some(digest.clone()), ..image(1) };
     assert_eq!(store.image(&id.to_string()).await.unwrap(), whole);
     assert_not_found(
-        store.set_image_parts(image(3).id, None, None, Some(&digest)).await,
+        store.set_image_parts(image(3).id, None, None, Some(&digest), NOW_US).await,
         "image",
         &image(3).id.to_string(),
     );

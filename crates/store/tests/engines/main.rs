@@ -2,6 +2,7 @@
 mod books;
 mod fixture;
 mod identity;
+mod images;
 mod migrations;
 mod postgres;
 mod schema;
@@ -24,7 +25,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 31] = cases![
+const CASES: [(&str, Case); 34] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -41,6 +42,9 @@ const CASES: [(&str, Case); 31] = cases![
     books::the_owner_at_the_higher_epoch_is_believed,
     books::the_last_room_is_given_once,
     books::a_claim_waits_for_its_turn,
+    images::say_more_than_content,
+    images::of_the_native_api_are_nobodys_and_public,
+    images::an_upload_ends_once,
     identity::names_are_unique_in_a_domain,
     identity::a_change_names_what_was_read,
     identity::grants_are_found_by_what_they_are,
