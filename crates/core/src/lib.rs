@@ -24,6 +24,7 @@ pub mod id;
 pub mod identity;
 pub mod instance;
 pub mod migration;
+pub mod network;
 pub mod precheck;
 pub mod progress;
 pub mod receipt;

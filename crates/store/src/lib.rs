@@ -18,6 +18,7 @@ mod image;
 mod instance;
 mod join_token;
 mod migration;
+mod network;
 mod open;
 mod page;
 mod record;
@@ -35,5 +36,9 @@ pub use image::{ImageDisk, ImageRow};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use join_token::NewJoinToken;
 pub use migration::{MigrationNews, MigrationRow, NewMigration};
+pub use network::{
+    NetworkError, NetworkRow, NewPort, PortAddress, PortChange, PortFilter, PortHold, PortRow, PortWish, Route,
+    RuleDirection, SecurityGroupRow, SecurityGroupRuleRow, SubnetRow,
+};
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};

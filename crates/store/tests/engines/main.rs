@@ -3,6 +3,7 @@ mod books;
 mod fixture;
 mod identity;
 mod migrations;
+mod network;
 mod postgres;
 mod schema;
 
@@ -23,7 +24,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 26] = cases![
+const CASES: [(&str, Case); 32] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -45,6 +46,12 @@ const CASES: [(&str, Case); 26] = cases![
     identity::grants_are_found_by_what_they_are,
     identity::a_token_lives_until_it_expires_or_is_taken_back,
     identity::what_goes_takes_its_grants_and_tokens_along,
+    network::a_network_has_its_wire_for_itself,
+    network::subnets_do_not_overlap_and_stay_while_used,
+    network::no_address_is_given_twice,
+    network::a_port_gets_the_addresses_that_it_asks_for,
+    network::a_server_has_all_its_ports_or_none,
+    network::security_groups,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,
