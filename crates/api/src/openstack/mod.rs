@@ -3,7 +3,8 @@
 //! - `identity`: Keystone's version 3;
 //! - `microversion`: which version of the Compute API a request is answered at;
 //! - `fault`: the error body of the Compute API;
-//! - `compute`: the bodies of the Compute API.
+//! - `compute`: the bodies of the Compute API;
+//! - `network`: the bodies of the Network API.
 //!
 //! Ground rules: pure, one record in and one body out; what differs between versions stands in tables, not in branches of the
 //! controller. Names and messages are OpenStack's, since clients read them.
@@ -12,3 +13,4 @@ pub mod compute;
 pub mod fault;
 pub mod identity;
 pub mod microversion;
+pub mod network;

@@ -8,6 +8,7 @@
 //! of an instance action; addresses in answers are those by which the client came.
 pub mod compute;
 pub mod identity;
+pub mod network;
 
 use axum::{
     Router,
@@ -26,7 +27,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 
 pub fn router() -> Router<Shared> {
-    Router::new().merge(identity::router()).merge(compute::router()).layer(middleware::from_fn(with_request_id))
+    let services = identity::router().merge(compute::router()).merge(network::router());
+    Router::new().merge(services).layer(middleware::from_fn(with_request_id))
 }
 
 async fn with_request_id(request: Request, next: Next) -> Response {

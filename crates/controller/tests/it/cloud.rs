@@ -51,6 +51,11 @@ impl Cloud {
         reply
     }
 
+    /// Of the Network API.
+    pub async fn network(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Reply {
+        self.ask(method, &format!("/network{path}"), Some(token), None, body).await
+    }
+
     async fn ask(
         &self,
         method: Method,

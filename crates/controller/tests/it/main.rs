@@ -6,6 +6,7 @@ mod fake_agent;
 mod flavors_and_images;
 mod identity;
 mod moves;
+mod networks;
 mod place;
 mod refusals;
 mod servers;
