@@ -1,6 +1,7 @@
 //! Typed clients of both APIs.
 //!
 //! - [`ControllerClient`]: operators (by token) and agents (by certificate) to the controller;
+//! - [`OpenStackClient`]: whoever sets a cloud up by its own front door;
 //! - [`AgentClient`]: controller to agent.
 //!
 //! Ground rules: every call has a deadline and every answer a bound on its size; bulk content streams and ends when it
@@ -9,8 +10,10 @@
 mod agent;
 mod content;
 mod controller;
+mod openstack;
 mod transport;
 
 pub use agent::AgentClient;
 pub use controller::ControllerClient;
+pub use openstack::OpenStackClient;
 pub use transport::{ANSWER_BYTES_MAX, CALL_TIME_MAX, CONTENT_STALL_MAX, http_client};

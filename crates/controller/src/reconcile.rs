@@ -27,6 +27,7 @@ use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, Sto
 use crate::{
     answer::failure_of,
     app::{App, Shared},
+    openstack::network::allocate,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -230,6 +231,8 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
             other => other?,
         }
     }
+    // Before its row: what is left when this fails is asked for again.
+    allocate::release(&app.store, row.id, App::now_us()).await.map_err(failure_of)?;
     app.store.delete_instance(row.id).await.map_err(failure_of)?;
     tracing::info!(server = %row.id, name = row.name, "server deleted");
     Ok(())

@@ -178,7 +178,7 @@ fn nics(id: InstanceId, bridges: &[String], taken: &HashSet<String>) -> Result<V
             let mac = mac.ok_or_else(|| {
                 Failure::new(FailureCode::Conflict, "no free MAC address was found").hint("try again")
             })?;
-            Ok(Nic { mac, bridge: bridge.clone() })
+            Ok(Nic { mac, bridge: bridge.clone(), vlan: None })
         })
         .collect()
 }

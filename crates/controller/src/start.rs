@@ -24,7 +24,10 @@ use crate::{
     heartbeat::{self, Heartbeats},
     image::Vault,
     migrate::{self, Drivers},
-    openstack::identity::{self, Passwords},
+    openstack::{
+        identity::{self, Passwords},
+        network,
+    },
     reconcile,
 };
 
@@ -99,6 +102,7 @@ fn spawn_loops(app: &Shared, config: &ControllerConfig) {
     app.tasks.spawn(heartbeat::watch(app.clone()));
     app.tasks.spawn(reconcile::run(app.clone()));
     app.tasks.spawn(identity::forget_expired(app.clone()));
+    app.tasks.spawn(network::release_orphans(app.clone()));
     app.tasks.spawn(keep_renewed(app.clone(), config.state_dir.clone(), config.certificate_names()));
 }
 

@@ -41,6 +41,14 @@ typed_uuid!(/// A disk or kernel image known to the controller.
     ImageId);
 typed_uuid!(/// A size template.
     FlavorId);
+typed_uuid!(/// What guests are connected by.
+    NetworkId);
+typed_uuid!(/// A range of addresses on a network.
+    SubnetId);
+typed_uuid!(/// Where a NIC meets its network.
+    PortId);
+typed_uuid!(SecurityGroupId);
+typed_uuid!(SecurityGroupRuleId);
 
 /// Rises by one at every hand-over of an instance. The first owner has epoch 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -32,6 +32,9 @@ pub struct Nic {
     pub mac: String,
     /// The host's bridge that carries this network, equal on all hosts.
     pub bridge: String,
+    /// The VLAN of that bridge to which the NIC belongs, without knowing it. `None`: whatever the bridge gives to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

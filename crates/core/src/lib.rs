@@ -25,6 +25,7 @@ pub mod identity;
 pub mod image;
 pub mod instance;
 pub mod migration;
+pub mod network;
 pub mod precheck;
 pub mod progress;
 pub mod receipt;

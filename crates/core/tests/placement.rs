@@ -62,7 +62,7 @@ fn instance() -> InstanceSpec {
         machine: "pc-q35-7.2".to_owned(),
         cpu_model: "qemu64".to_owned(),
         disks: vec![disk("root", 10, Some(('a', 1))), disk("ephemeral0", 15, None), disk("swap", 5, None)],
-        nics: vec![Nic { mac: "52:54:00:00:00:01".to_owned(), bridge: "br0".to_owned() }],
+        nics: vec![Nic { mac: "52:54:00:00:00:01".to_owned(), bridge: "br0".to_owned(), vlan: None }],
         boot: Boot::Disk,
         iothreads: false,
     }

@@ -21,6 +21,7 @@ mod instance;
 mod instance_action;
 mod join_token;
 mod migration;
+mod network;
 mod open;
 mod page;
 mod record;
@@ -41,6 +42,10 @@ pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use instance_action::{ActionEventRow, ActionRow, EventResult};
 pub use join_token::NewJoinToken;
 pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};
+pub use network::{
+    NetworkError, NetworkRow, NewPort, PortAddress, PortChange, PortFilter, PortHold, PortRow, PortWish, Route,
+    RuleDirection, SecurityGroupRow, SecurityGroupRuleRow, SubnetRow,
+};
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
 pub use server::ServerFilter;

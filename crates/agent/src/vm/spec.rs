@@ -288,7 +288,7 @@ mod tests {
             machine: "pc-q35-7.2".into(),
             cpu_model: "qemu64".into(),
             disks: vec![disk("root", DiskFormat::Qcow2), disk("swap", DiskFormat::Raw)],
-            nics: vec![Nic { mac: "52:54:00:00:00:01".into(), bridge: "br0".into() }],
+            nics: vec![Nic { mac: "52:54:00:00:00:01".into(), bridge: "br0".into(), vlan: None }],
             boot: Boot::Kernel {
                 kernel: digest("a"),
                 ramdisk: Some(digest("b")),

@@ -35,25 +35,7 @@ pub struct ControllerClient {
 impl ControllerClient {
     /// For operators: trusts `ca_pem` alone and shows `token`.
     pub fn new(url: &str, ca_pem: &str, token: &str) -> Result<Self, Failure> {
-        let bad_ca = |why: String| {
-            Failure::new(FailureCode::BadRequest, format!("the CA certificate cannot be used: {why}"))
-                .hint("give the controller's ca.crt, from its state directory")
-        };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| bad_ca(error.to_string()))?;
-            roots.add(certificate).map_err(|error| bad_ca(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(bad_ca("it holds no certificate".to_owned()));
-        }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| bad_ca(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(ControllerClient { transport: transport(url, tls)?.with_token(token) })
+        Ok(ControllerClient { transport: transport(url, trusting(ca_pem)?)?.with_token(token) })
     }
 
     /// For agents, whose certificate is in `tls`, and for joining hosts, which have none yet.
@@ -212,4 +194,27 @@ impl ControllerClient {
 fn transport(url: &str, tls: rustls::ClientConfig) -> Result<Transport, Failure> {
     let hint = format!("is the controller running, and is {url} its address?");
     Transport::new(http_client(tls)?, url, "the controller".to_owned(), hint)
+}
+
+/// Trusts `ca_pem` alone.
+pub(super) fn trusting(ca_pem: &str) -> Result<rustls::ClientConfig, Failure> {
+    let bad_ca = |why: String| {
+        Failure::new(FailureCode::BadRequest, format!("the CA certificate cannot be used: {why}"))
+            .hint("give the controller's ca.crt, from its state directory")
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| bad_ca(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad_ca(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(bad_ca("it holds no certificate".to_owned()));
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| bad_ca(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tls)
 }

@@ -6,7 +6,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use whimbrel_core::failure::{Failure, FailureCode};
 
-use crate::problem::Problem;
+use crate::{openstack::identity::AUTH_TOKEN, problem::Problem};
 
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// A call that moves no bulk content ends by then.
@@ -40,12 +40,19 @@ pub fn http_client(mut tls: rustls::ClientConfig) -> Result<reqwest::Client, Fai
         .map_err(|error| Failure::new(FailureCode::Internal, format!("cannot set up HTTPS: {}", chain(&error))))
 }
 
+/// What a call shows of who makes it.
+#[derive(Clone, Debug)]
+enum Token {
+    Bearer(String),
+    Keystone(String),
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
     http: reqwest::Client,
     /// Without a slash at the end.
     url: String,
-    token: Option<String>,
+    token: Option<Token>,
     /// `the controller`, `the agent of host 'h1'`.
     peer: String,
     /// What to do when it cannot be reached.
@@ -68,7 +75,12 @@ impl Transport {
     }
 
     pub(super) fn with_token(mut self, token: &str) -> Self {
-        self.token = Some(token.trim().to_owned());
+        self.token = Some(Token::Bearer(token.trim().to_owned()));
+        self
+    }
+
+    pub(super) fn with_keystone_token(mut self, token: &str) -> Self {
+        self.token = Some(Token::Keystone(token.to_owned()));
         self
     }
 
@@ -143,7 +155,8 @@ impl Transport {
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.url));
         match &self.token {
-            Some(token) => request.bearer_auth(token),
+            Some(Token::Bearer(token)) => request.bearer_auth(token),
+            Some(Token::Keystone(token)) => request.header(AUTH_TOKEN, token),
             None => request,
         }
     }

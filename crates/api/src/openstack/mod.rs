@@ -5,6 +5,7 @@
 //! - `fault`: the error body of the Compute API;
 //! - `compute`: the bodies of the Compute API;
 //! - `image`: Glance's version 2.
+//! - `network`: the bodies of the Network API.
 //!
 //! Ground rules: pure, one record in and one body out; what differs between versions stands in tables, not in branches of the
 //! controller. Names and messages are OpenStack's, since clients read them.
@@ -14,3 +15,4 @@ pub mod fault;
 pub mod identity;
 pub mod image;
 pub mod microversion;
+pub mod network;

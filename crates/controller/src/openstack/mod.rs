@@ -9,6 +9,7 @@
 pub mod compute;
 pub mod identity;
 pub mod image;
+pub mod network;
 
 use axum::{
     Router,
@@ -31,6 +32,7 @@ pub fn router() -> Router<Shared> {
         .merge(identity::router())
         .merge(compute::router())
         .merge(image::router())
+        .merge(network::router())
         .layer(middleware::from_fn(with_request_id))
 }
 

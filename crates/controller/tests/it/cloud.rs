@@ -56,6 +56,11 @@ impl Cloud {
         self.http.request(method, format!("{}{path}", self.place.url)).header("X-Auth-Token", token)
     }
 
+    /// Of the Network API.
+    pub async fn network(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Reply {
+        self.ask(method, &format!("/network{path}"), Some(token), None, body).await
+    }
+
     async fn ask(
         &self,
         method: Method,

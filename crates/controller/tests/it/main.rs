@@ -8,6 +8,7 @@ mod flavors_and_images;
 mod identity;
 mod images;
 mod moves;
+mod networks;
 mod place;
 mod refusals;
 mod servers;

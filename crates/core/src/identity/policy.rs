@@ -2,7 +2,8 @@
 //!
 //! Ground rules: nothing is allowed by default; `admin` on any scope is an administrator of the whole cloud, as in Keystone
 //! and Nova without `enforce_scope`; a refusal tells what would have been enough.
-//! Sources: keystone, common/policies/*.py; nova, policies/*.py; glance, policies/image.py (defaults of 2025).
+//! Sources: keystone, common/policies/*.py; nova, policies/*.py; glance, policies/image.py; neutron, conf/policies/*.py
+//! (defaults of 2025).
 
 use super::{DomainId, ProjectId, Requester, Role, Scope, UserId};
 
@@ -53,6 +54,9 @@ const READ_PROJECT: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::P
 const WRITE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
 const MANAGE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Manager)];
 const READ_OR_SELF: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Oneself];
+
+const READ_OWN: &[Need] = &[Need::Admin, Need::Project(Role::Reader)];
+const WRITE_OWN: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
 
 operations! {
     /// Catalog, own projects and domains, own token.
@@ -106,6 +110,20 @@ operations! {
     PublicizeImage = WRITE_ALL,
     /// Give one away, or make it without an owner.
     ChangeImageOwner = WRITE_ALL,
+    /// Versions apart, what the network service can do.
+    ReadNetworkService = &[Need::AnyToken],
+    /// Own ones; what is shared is there for every project.
+    ReadNetworks = READ_OWN,
+    WriteNetworks = WRITE_OWN,
+    /// On which wire it is, and who else may use it.
+    WriteProviderNetworks = WRITE_ALL,
+    ReadPorts = READ_OWN,
+    WritePorts = WRITE_OWN,
+    /// On which host it is.
+    BindPorts = WRITE_ALL,
+    ReadSecurityGroups = READ_OWN,
+    WriteSecurityGroups = WRITE_OWN,
+    ReadNetworkQuotas = READ_OWN,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

@@ -3,9 +3,12 @@
 use std::{net::SocketAddrV4, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{process::Command, time::timeout};
-use whimbrel_api::native::{Bootstrap, ImagePart, NewFlavor, NewImage, NewServer, Server};
+use whimbrel_api::{
+    client::OpenStackClient,
+    native::{Bootstrap, ImagePart, NewFlavor, NewImage, NewServer, Server},
+};
 
 use super::{Cloud, GuestSite, Lab};
 use crate::{
@@ -32,6 +35,8 @@ const FLAVORS: [(&str, &str, u32, u64, u64, u64, u64); 6] = [
     ("5", "m1.xlarge", 8, 16384, 160, 0, 0),
     ("13", FLAVOR, 1, RAM_MB, ROOT_GB, EPHEMERAL_GB, SWAP_MB),
 ];
+/// Of OpenStack's front door, on the bridge of the lab's guests.
+const NETWORK: &str = "private";
 const PEER_PORT: u16 = 7000;
 const GUESTS_MAX: usize = 100;
 const PEER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -93,6 +98,21 @@ impl Lab {
     pub(crate) async fn bootstrap(&mut self) -> Result<()> {
         let password = fs_err::read_to_string("/proc/sys/kernel/random/uuid")?.trim().replace('-', "");
         let made = self.site().client()?.bootstrap(&Bootstrap { password: password.clone() }).await?;
+        let ca = fs_err::read_to_string(self.site().ca_file())?;
+        let cloud = OpenStackClient::log_in(&self.site().url(), &ca, &made, &password).await?;
+        let network = json!({"network": {
+            "name": NETWORK, "shared": true, "provider:network_type": "flat",
+            "provider:physical_network": GUEST_BRIDGE,
+        }});
+        let made_network = cloud.post("/network/v2.0/networks", &network).await?;
+        let guests = &self.site().networks.guest;
+        let (first, last) = guests.cloud();
+        let subnet = json!({"subnet": {
+            "name": NETWORK, "network_id": made_network["network"]["id"], "ip_version": 4, "enable_dhcp": false,
+            "cidr": format!("{}/{GUEST_PREFIX}", guests.base()), "gateway_ip": guests.fabric().to_string(),
+            "allocation_pools": [{"start": first.to_string(), "end": last.to_string()}],
+        }});
+        cloud.post("/network/v2.0/subnets", &subnet).await?;
         self.change_site(|site| site.cloud = Some(Cloud { made, password }))
     }
 

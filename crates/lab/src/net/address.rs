@@ -20,6 +20,8 @@ const FABRIC: u8 = 254;
 const ROOT: u8 = 253;
 /// Guests are numbered from here, hosts from 1.
 const GUESTS: u8 = 100;
+/// Between hosts and guests.
+const CLOUD: (u8, u8) = (30, 99);
 
 /// A /24.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,13 @@ impl Subnet {
     /// Hosts are numbered from 0 here and from 1 in their addresses.
     pub fn host(self, index: u8) -> Ipv4Addr {
         self.at(index + 1)
+    }
+    pub fn base(self) -> Ipv4Addr {
+        self.0
+    }
+    /// First and last of those that OpenStack's front door gives away.
+    pub fn cloud(self) -> (Ipv4Addr, Ipv4Addr) {
+        (self.at(CLOUD.0), self.at(CLOUD.1))
     }
     pub fn guest(self, index: u8) -> Ipv4Addr {
         self.at(GUESTS + index)

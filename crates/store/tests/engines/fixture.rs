@@ -84,7 +84,7 @@ pub fn instance(number: u128, name: &str, at: &str) -> NewInstance {
             machine: "pc-q35-7.2".to_owned(),
             cpu_model: "qemu64".to_owned(),
             disks: vec![disk],
-            nics: vec![Nic { mac: "52:54:00:00:00:01".to_owned(), bridge: "br0".to_owned() }],
+            nics: vec![Nic { mac: "52:54:00:00:00:01".to_owned(), bridge: "br0".to_owned(), vlan: None }],
             boot: Boot::Disk,
             iothreads: false,
         },

@@ -4,6 +4,7 @@ mod fixture;
 mod identity;
 mod images;
 mod migrations;
+mod network;
 mod postgres;
 mod schema;
 mod servers;
@@ -25,7 +26,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 34] = cases![
+const CASES: [(&str, Case); 40] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -55,6 +56,12 @@ const CASES: [(&str, Case); 34] = cases![
     servers::a_task_begins_once_and_restarts_are_counted,
     servers::actions_outlive_their_server,
     servers::a_migration_has_a_number,
+    network::a_network_has_its_wire_for_itself,
+    network::subnets_do_not_overlap_and_stay_while_used,
+    network::no_address_is_given_twice,
+    network::a_port_gets_the_addresses_that_it_asks_for,
+    network::a_server_has_all_its_ports_or_none,
+    network::security_groups,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,

@@ -7,6 +7,8 @@
 //! Ground rules: all that can be refused is refused before anything is stored; of several servers that one request asks for, those
 //! that found a place stay, and the request fails only where fewer than the least found one.
 
+use std::collections::HashSet;
+
 use axum::{
     Json,
     extract::State,
@@ -29,10 +31,11 @@ use whimbrel_api::{
 use whimbrel_core::{
     id::{FlavorId, ImageId, InstanceId},
     identity::policy::Operation,
-    server::{FlavorCopy, ServerDetails},
+    image as image_policy,
+    server::{FlavorCopy, NicAddresses, ServerDetails},
 };
 use whimbrel_daemon::pki::Secret;
-use whimbrel_store::{FlavorRow, ImageRow, StoreError};
+use whimbrel_store::{FlavorRow, ImageEntry, ImageRow, StoreError};
 
 use super::super::{
     answer::{Answer, Body},
@@ -42,6 +45,10 @@ use super::super::{
 use crate::{
     app::{App, Shared},
     books::usable,
+    openstack::{
+        image,
+        network::allocate::{self, Attached},
+    },
     placement, spec,
 };
 
@@ -119,7 +126,7 @@ async fn parts(app: &App, ask: &Ask, new: &NewServer) -> Answer<Parts> {
         swap_mb: flavor.swap_mb,
         extra_specs: flavor.extra_specs,
     };
-    let image = image(app, image_of(new)?).await?;
+    let image = image(app, ask, image_of(new)?).await?;
     Ok(Parts { flavor: flavor_row(app, flavor_id).await?, copy, image })
 }
 
@@ -127,11 +134,18 @@ async fn flavor_row(app: &App, id: FlavorId) -> Answer<FlavorRow> {
     Ok(app.store.flavor(&id.to_string()).await?)
 }
 
-async fn image(app: &App, id: Uuid) -> Answer<ImageRow> {
-    match app.store.image(&ImageId(id).to_string()).await {
-        Err(StoreError::NotFound { .. }) => Err(Fault::new(400, format!("Image {id} could not be found.")).into()),
-        other => Ok(other?),
+/// With the kernel and ramdisk that its properties name.
+async fn image(app: &App, ask: &Ask, id: Uuid) -> Answer<ImageRow> {
+    let missing = || Fault::new(400, format!("Image {id} could not be found."));
+    let entry = match app.store.image_entry(ImageId(id)).await {
+        Err(StoreError::NotFound { .. }) => return Err(missing().into()),
+        other => other?,
+    };
+    let sees = |entry: &ImageEntry| image_policy::is_seen(entry.visibility, entry.owner.as_ref(), ask.requester());
+    if !sees(&entry) {
+        return Err(missing().into());
     }
+    Ok(image::bootable(app, entry, sees).await?.image)
 }
 
 /// The one image that it starts from: by `imageRef`, or as the disk of boot index 0, or both if they agree.
@@ -175,7 +189,7 @@ async fn one(
 ) -> Answer<InstanceId> {
     let id = InstanceId(Uuid::now_v7());
     let name = if new.count_max > 1 { format!("{}-{}", new.name, index + 1) } else { new.name.clone() };
-    let details = details(new, parts, &name, index, reservation);
+    let mut details = details(new, parts, &name, index, reservation);
     let host = new.host.as_deref().or(new.hypervisor_hostname.as_deref()).or(named_place(new));
     if let Some(host) = host {
         super::known_host(app, host).await?;
@@ -192,14 +206,42 @@ async fn one(
     };
     let hosts = app.all_hosts().await?;
     let up: Vec<_> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
-    let taken = placement::taken_macs(app).await?;
-    let spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &taken)?;
+    let mut spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &HashSet::new())?;
     let candidates = placement::candidates(app, host).await?;
+    let attached = attach(app, ask, new, id).await?;
+    spec.nics = attached.iter().map(Attached::nic).collect();
+    details.nics = attached.iter().map(addresses).collect();
     let wanted =
         placement::NewServer { spec, flavor: parts.flavor.id, image: parts.image.id, owner: ask.ownership(), details };
-    let id = placement::place(app, wanted, &candidates).await?;
+    if let Err(refused) = placement::place(app, wanted, &candidates).await {
+        allocate::release(&app.store, id, App::now_us()).await?;
+        return Err(refused.into());
+    }
     super::history::begun(app, ask, id, "create").await?;
     Ok(id)
+}
+
+/// Nobody without a project has networks.
+async fn attach(app: &App, ask: &Ask, new: &NewServer, id: InstanceId) -> Answer<Vec<Attached>> {
+    let Some(project) = ask.requester().project() else { return Ok(Vec::new()) };
+    let wanted = allocate::Wanted {
+        server: id,
+        project,
+        is_admin: ask.is_admin(),
+        networks: &new.networks,
+        groups: &new.security_groups,
+        now_us: App::now_us(),
+    };
+    Ok(allocate::allocate(&app.store, &wanted).await?)
+}
+
+fn addresses(attached: &Attached) -> NicAddresses {
+    NicAddresses {
+        network: attached.network_name.clone(),
+        mac: attached.mac.clone(),
+        addresses: attached.leases.iter().map(|lease| lease.address).collect(),
+        port: Some(attached.port.0),
+    }
 }
 
 fn details(new: &NewServer, parts: &Parts, name: &str, index: u32, reservation: &str) -> ServerDetails {
