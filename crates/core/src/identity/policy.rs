@@ -77,6 +77,13 @@ operations! {
     ReadFlavors = &[Need::AnyToken],
     WriteFlavors = WRITE_ALL,
     ReadFlavorAccess = WRITE_ALL,
+    /// Services and hypervisors.
+    ReadHosts = WRITE_ALL,
+    WriteHosts = WRITE_ALL,
+    ReadAggregates = WRITE_ALL,
+    WriteAggregates = WRITE_ALL,
+    ReadZones = &[Need::AnyToken],
+    ReadZoneHosts = WRITE_ALL,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {
