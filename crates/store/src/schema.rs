@@ -21,6 +21,7 @@ const CHANGES: &[Change] = &[
     Change { version: 2, sql: include_str!("../migrations/0002_owing.sql") },
     Change { version: 3, sql: include_str!("../migrations/0003_identity.sql") },
     Change { version: 4, sql: include_str!("../migrations/0004_flavors.sql") },
+    Change { version: 8, sql: include_str!("../migrations/0008_hosts.sql") },
 ];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.

@@ -1,6 +1,7 @@
 //! Every statement on both engines: the same cases, each on an empty database of its own.
 mod books;
 mod fixture;
+mod hosts;
 mod identity;
 mod migrations;
 mod postgres;
@@ -23,7 +24,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 26] = cases![
+const CASES: [(&str, Case); 31] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -40,6 +41,11 @@ const CASES: [(&str, Case); 26] = cases![
     books::the_owner_at_the_higher_epoch_is_believed,
     books::the_last_room_is_given_once,
     books::a_claim_waits_for_its_turn,
+    hosts::are_numbered_taken_out_and_brought_back,
+    hosts::are_not_deleted_while_they_are_needed,
+    hosts::are_used_by_what_lives_there_and_what_comes,
+    hosts::are_put_together,
+    hosts::have_one_zone_and_keep_it_while_servers_live_there,
     identity::names_are_unique_in_a_domain,
     identity::a_change_names_what_was_read,
     identity::grants_are_found_by_what_they_are,
