@@ -22,6 +22,7 @@ mod heartbeat;
 mod image;
 mod migrate;
 mod openstack;
+mod places;
 mod reconcile;
 mod server_view;
 mod spec;

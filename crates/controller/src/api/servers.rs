@@ -14,7 +14,7 @@ use whimbrel_core::{
     id::{FlavorId, HostName, ImageId, InstanceId},
     instance::InstanceSpec,
     precheck::Placement,
-    schedule::{self, Candidate, Wanted},
+    schedule::{self, Candidate, Place, Wanted, Wishes},
 };
 use whimbrel_store::{Desired, HostLoad, HostState, InstanceRow, NewInstance, PageAsk, Room, StoreError, TaskState};
 
@@ -25,6 +25,7 @@ use crate::{
     auth::{Member, Reader},
     books::{Books, usable, virtual_bytes},
     extract::{At, Body, PageOf},
+    places::place_of,
     server_view, spec,
 };
 
@@ -45,26 +46,36 @@ pub(super) async fn create(
     let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let taken = taken_macs(&app).await?;
     let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    let aggregates = app.store.list_aggregates().await?;
     let candidates = match &new.host {
         Some(name) => {
             let host = app.host(name).await?;
             let books = app.books(&host).await??;
-            vec![(host.name, books)]
+            vec![Offer { books, place: place_of(&host, &aggregates), host: host.name }]
         }
         None => {
             let mut candidates = Vec::new();
             for host in hosts {
                 if let Ok(books) = app.books(&host).await? {
-                    candidates.push((host.name, books));
+                    candidates.push(Offer { books, place: place_of(&host, &aggregates), host: host.name });
                 }
             }
             candidates
         }
     };
-    let created = place(&app, &spec, (flavor.id, image.id), &candidates).await?;
+    let extra_specs = app.store.extra_specs(Some(flavor.id)).await?.remove(&flavor.id).unwrap_or_default();
+    let wishes = Wishes { extra_specs, ..Wishes::default() };
+    let created = place(&app, &spec, (flavor.id, image.id), &wishes, &candidates).await?;
     app.servers_changed.notify_one();
     let row = find(&app, &created.to_string()).await?;
     Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))
+}
+
+/// A host that might take the server.
+struct Offer {
+    host: HostName,
+    books: Books,
+    place: Place,
 }
 
 /// Takes the best host whose room is still free when its turn comes.
@@ -72,18 +83,21 @@ async fn place(
     app: &App,
     spec: &InstanceSpec,
     (flavor, image): (FlavorId, ImageId),
-    candidates: &[(HostName, Books)],
+    wishes: &Wishes,
+    candidates: &[Offer],
 ) -> Answer<InstanceId> {
     let mut facts = Vec::new();
-    for (name, books) in candidates {
-        facts.push(books.with(&app.store.host_load(name).await?));
+    for offer in candidates {
+        facts.push(offer.books.with(&app.store.host_load(&offer.host).await?));
     }
-    let wanted = Wanted { instance: spec, allocated_bytes: 0, source: None, disk_over_commit: false };
-    let offered: Vec<Candidate<'_>> = facts.iter().map(|host| Candidate { host, retained_bytes: 0 }).collect();
+    let wanted = Wanted { wishes, ..Wanted::new(spec) };
+    let offered = facts.iter().zip(candidates);
+    let offered: Vec<Candidate<'_>> =
+        offered.map(|(host, offer)| Candidate { place: &offer.place, ..Candidate::new(host) }).collect();
     let ranking = schedule::rank(&wanted, &offered);
     let mut refused: Vec<Failure> = ranking.why_not.into_iter().flat_map(|host| host.reasons).collect();
     for host in ranking.fit {
-        let Some((_, books)) = candidates.iter().find(|(candidate, _)| *candidate == host) else { continue };
+        let Some(Offer { books, .. }) = candidates.iter().find(|offer| offer.host == host) else { continue };
         let missing_base_bytes = placement(spec, &books.with(&HostLoad::default())).missing_base_bytes();
         let room = Room { ram_mb: spec.ram_mb, disk_bytes: virtual_bytes(spec).saturating_add(missing_base_bytes) };
         let new = NewInstance { spec: spec.clone(), flavor, image, host, room, created_us: App::now_us() };

@@ -1,12 +1,15 @@
 //! The controller as its clients see it: a real one on SQLite, with agents that speak the real protocol over real TLS but
 //! whose guests are only told of.
+mod aggregates;
 mod cloud;
 mod compute_flavors;
 mod fake_agent;
 mod flavors_and_images;
+mod hypervisors;
 mod identity;
 mod moves;
 mod place;
 mod refusals;
 mod servers;
+mod services;
 mod trust;

@@ -60,6 +60,11 @@ impl Ask {
         Query::parse(self.query.as_deref(), known, self.at)
     }
 
+    /// For lists with rules of their own.
+    pub(super) fn raw_query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
     pub(super) fn may(&self, operation: Operation) -> Result<(), Fault> {
         if policy::permits(operation, self.requester(), Target::default()) {
             return Ok(());
