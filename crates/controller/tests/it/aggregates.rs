@@ -91,15 +91,22 @@ async fn an_aggregate_lives_from_create_to_delete() {
     ask(Method::GET, "/one", "2.1", None, 400).await;
     let left = ask(Method::GET, "", "2.96", None, 200).await;
     assert_eq!((left["aggregates"].as_array().unwrap().len(), &left["aggregates"][0]["name"]), (1, &json!("slow")));
+}
 
+#[tokio::test]
+async fn aggregates_are_for_administrators() {
+    let cloud = Cloud::new().await;
+    let admin = cloud.admin().await;
+    let named = |name: &str| Some(json!({"aggregate": {"name": name}}));
+    call(&cloud, &admin, Method::POST, "/os-aggregates", "2.1", named("one"), 200).await;
     let alice = member(&cloud, &admin).await;
     for (method, path, body) in [
         (Method::GET, "", None),
-        (Method::GET, "/2", None),
-        (Method::POST, "", new("mine", Value::Null)),
-        (Method::PUT, "/2", new("mine", Value::Null)),
-        (Method::DELETE, "/2", None),
-        (Method::POST, "/2/action", act("add_host", json!({"host": "h1"}))),
+        (Method::GET, "/1", None),
+        (Method::POST, "", named("mine")),
+        (Method::PUT, "/1", named("mine")),
+        (Method::DELETE, "/1", None),
+        (Method::POST, "/1/action", Some(json!({"add_host": {"host": "h1"}}))),
     ] {
         call(&cloud, &alice, method, &format!("/os-aggregates{path}"), "2.1", body, 403).await;
     }
