@@ -11,17 +11,21 @@ use std::{
 };
 
 use nix::sys::statvfs::statvfs;
-use whimbrel_core::{failure::Failure, host::HostFacts};
+use whimbrel_core::{
+    failure::Failure,
+    host::{CpuInfo, HostFacts},
+};
 use whimbrel_qmp::{CpuDefinition, MachineInfo, Qmp, known_bugs};
 
 use crate::{
     context::Context,
-    fault,
+    cpu_info, fault,
     hypervisor::Hypervisor,
     instances::Instance,
     network,
     paths::{self, Paths},
     process::{Detached, Start},
+    uptime,
 };
 
 const BRIDGES_EVERY: Duration = Duration::from_secs(10);
@@ -118,12 +122,13 @@ fn runnable(models: Vec<CpuDefinition>) -> Vec<String> {
 /// Looks at the host again and again, remembering what is dear.
 pub struct Facts {
     qemu: Qemu,
+    cpu_info: CpuInfo,
     bridges: Mutex<Option<(Instant, Vec<String>)>>,
 }
 
 impl Facts {
     pub fn new(qemu: Qemu) -> Self {
-        Facts { qemu, bridges: Mutex::default() }
+        Facts { qemu, cpu_info: cpu_info::read(), bridges: Mutex::default() }
     }
 
     pub async fn of(&self, context: &Context) -> Result<HostFacts, Failure> {
@@ -153,6 +158,8 @@ impl Facts {
             iothreads_safe: self.qemu.iothreads_safe,
             link_bps: config.link_bps,
             disk_bps: None,
+            cpu_info: Some(self.cpu_info.clone()),
+            uptime: uptime::line(),
         })
     }
 

@@ -17,6 +17,7 @@ pub mod api;
 pub mod config;
 pub mod context;
 pub mod cpu;
+pub mod cpu_info;
 pub mod facts;
 pub mod fault;
 pub mod heartbeat;
@@ -35,6 +36,7 @@ pub mod start;
 pub mod storage;
 #[cfg(test)]
 mod trial;
+pub mod uptime;
 pub mod vm;
 pub mod wire;
 

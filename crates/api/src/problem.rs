@@ -42,7 +42,11 @@ pub fn status_of(code: FailureCode) -> u16 {
         FailureCode::BadRequest | FailureCode::SameHost | FailureCode::BadImage => 400,
         FailureCode::Unauthorized => 401,
         FailureCode::Forbidden => 403,
-        FailureCode::NoRam | FailureCode::NoDisk | FailureCode::NoHost | FailureCode::Incompatible => 409,
+        FailureCode::NoRam
+        | FailureCode::NoDisk
+        | FailureCode::NoHost
+        | FailureCode::Incompatible
+        | FailureCode::Excluded => 409,
         FailureCode::HostDown => 503,
         FailureCode::Cancelled
         | FailureCode::PeerLost

@@ -23,6 +23,7 @@ mod image;
 mod migrate;
 mod openstack;
 mod placement;
+mod places;
 mod reconcile;
 mod server_view;
 mod spec;

@@ -11,7 +11,7 @@ use whimbrel_core::{
     id::{FlavorId, HostName, ImageId, InstanceId},
     instance::InstanceSpec,
     precheck::Placement,
-    schedule::{self, Candidate, Wanted},
+    schedule::{self, Candidate, Place, Wanted, Wishes},
     server::{Ownership, ServerDetails},
 };
 use whimbrel_store::{HostLoad, NewInstance, PageAsk, Room, StoreError};
@@ -20,6 +20,7 @@ use crate::{
     answer::{Answer, ApiError},
     app::App,
     books::{Books, virtual_bytes},
+    places::place_of,
 };
 
 /// All of it but the host.
@@ -30,37 +31,48 @@ pub struct NewServer {
     pub image: ImageId,
     pub owner: Ownership,
     pub details: ServerDetails,
+    pub wishes: Wishes,
+}
+
+/// A host that might take the server.
+pub struct Offer {
+    host: HostName,
+    books: Books,
+    place: Place,
 }
 
 /// The hosts in question: the named one, which must be usable, or all that are.
-pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<(HostName, Books)>> {
+pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<Offer>> {
+    let aggregates = app.store.list_aggregates().await?;
     if let Some(name) = named {
         let host = app.host(name).await?;
         let books = app.books(&host).await??;
-        return Ok(vec![(host.name, books)]);
+        return Ok(vec![Offer { books, place: place_of(&host, &aggregates), host: host.name }]);
     }
     let mut candidates = Vec::new();
     for host in app.all_hosts().await? {
         if let Ok(books) = app.books(&host).await? {
-            candidates.push((host.name, books));
+            candidates.push(Offer { books, place: place_of(&host, &aggregates), host: host.name });
         }
     }
     Ok(candidates)
 }
 
 /// Takes the best host whose room is still free when its turn comes.
-pub async fn place(app: &App, wanted: NewServer, candidates: &[(HostName, Books)]) -> Answer<InstanceId> {
+pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer<InstanceId> {
     let spec = &wanted.spec;
     let mut facts = Vec::new();
-    for (name, books) in candidates {
-        facts.push(books.with(&app.store.host_load(name).await?));
+    for offer in candidates {
+        facts.push(offer.books.with(&app.store.host_load(&offer.host).await?));
     }
-    let question = Wanted { instance: spec, allocated_bytes: 0, source: None, disk_over_commit: false };
-    let offered: Vec<Candidate<'_>> = facts.iter().map(|host| Candidate { host, retained_bytes: 0 }).collect();
+    let question = Wanted { wishes: &wanted.wishes, ..Wanted::new(spec) };
+    let offered = facts.iter().zip(candidates);
+    let offered: Vec<Candidate<'_>> =
+        offered.map(|(host, offer)| Candidate { place: &offer.place, ..Candidate::new(host) }).collect();
     let ranking = schedule::rank(&question, &offered);
     let mut refused: Vec<Failure> = ranking.why_not.into_iter().flat_map(|host| host.reasons).collect();
     for host in ranking.fit {
-        let Some((_, books)) = candidates.iter().find(|(candidate, _)| *candidate == host) else { continue };
+        let Some(Offer { books, .. }) = candidates.iter().find(|offer| offer.host == host) else { continue };
         let missing_base_bytes = placement(spec, &books.with(&HostLoad::default())).missing_base_bytes();
         let room = Room { ram_mb: spec.ram_mb, disk_bytes: virtual_bytes(spec).saturating_add(missing_base_bytes) };
         let new = NewInstance {

@@ -222,7 +222,11 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
         }
     }
     for name in hosts {
-        let host = app.store.host(&name).await.map_err(failure_of)?;
+        let host = match app.store.host(&name).await {
+            // An operator deleted it, and with it whatever was left there.
+            Err(StoreError::NotFound { .. }) if name != row.host => continue,
+            other => other.map_err(failure_of)?,
+        };
         if host.state == HostState::Down {
             return Err(Failure::new(FailureCode::HostDown, format!("host '{name}' is down and may hold disks of it")));
         }

@@ -18,6 +18,8 @@ pub enum FailureCode {
     NoDisk,
     NoHost,
     Incompatible,
+    /// A host that an operator's or the user's wish rules out.
+    Excluded,
     BadImage,
     Cancelled,
     /// The peer agent of a migration was lost before COMMIT.

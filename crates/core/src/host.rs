@@ -4,11 +4,15 @@
 //! reservations of running migrations; the controller overrides them with its own books, which are never behind.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::id::{HostName, ImageDigest};
 
 pub const RAM_ALLOCATION_RATIO: f64 = 1.0;
 pub const RESERVED_MEMORY_MB: u64 = 512;
+/// Name spaces of the UUIDs by which the Compute API knows what is on a host; never to be changed, since clients keep the UUIDs.
+const SERVICES: Uuid = Uuid::from_u128(0x2f1d_6c0e_8f0b_4b5e_9a57_1d0c_3e62_74a1);
+const HYPERVISORS: Uuid = Uuid::from_u128(0x8b0a_57e3_41d9_4c1f_b6e2_905f_c2d8_13b4);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -45,6 +49,41 @@ pub struct HostFacts {
     /// Rate at which its disks read and write, if measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bps: Option<u64>,
+    /// `None` from an agent that does not tell it yet, as `uptime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_info: Option<CpuInfo>,
+    /// As `uptime` prints it, in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime: Option<String>,
+}
+
+/// The host's own processors, in the fields that Nova tells of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuInfo {
+    pub vendor: String,
+    pub model: String,
+    pub arch: String,
+    pub features: Vec<String>,
+    pub topology: CpuTopology,
+}
+
+/// Cores of a socket, threads of a core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CpuTopology {
+    pub sockets: u32,
+    pub cores: u32,
+    pub threads: u32,
+}
+
+/// Of the compute service on a host: the same wherever and whenever it is asked for.
+pub fn service_uuid(host: &HostName) -> Uuid {
+    Uuid::new_v5(&SERVICES, host.as_str().as_bytes())
+}
+
+pub fn hypervisor_uuid(host: &HostName) -> Uuid {
+    Uuid::new_v5(&HYPERVISORS, host.as_str().as_bytes())
 }
 
 impl HostFacts {
@@ -60,7 +99,60 @@ impl HostFacts {
         i64::try_from(self.disk_free_bytes).unwrap_or(i64::MAX).saturating_sub_unsigned(self.disk_committed_bytes)
     }
 
+    /// QEMU's version as one number: 8.2.0 is 8002000. What is missing or no number counts as zero.
+    pub fn qemu_version_number(&self) -> u64 {
+        let mut parts = self.qemu_version.split('.').map(|part| {
+            let digits = part.find(|character: char| !character.is_ascii_digit()).map_or(part, |end| &part[..end]);
+            digits.parse::<u64>().map_or(0, |number| number.min(999))
+        });
+        let mut next = || parts.next().unwrap_or(0);
+        next() * 1_000_000 + next() * 1_000 + next()
+    }
+
     pub fn has_image(&self, digest: &ImageDigest) -> bool {
         self.images.contains(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As agents told it before there were processors and an uptime.
+    const OLD: &str = r#"{"name": "h1", "qemu_version": "7.2.22", "machines": [], "cpu_models": [], "accel": "tcg", "vcpus": 1,
+        "memory_mb": 1, "memory_mb_used": 0, "reserved_memory_mb": 0, "ram_allocation_ratio": 1.0, "disk_total_bytes": 1,
+        "disk_free_bytes": 1, "disk_committed_bytes": 0, "bridges": [], "images": [], "migration_address": "",
+        "iothreads_safe": false}"#;
+
+    #[test]
+    fn facts_of_an_older_agent_are_read() {
+        let facts: HostFacts = serde_json::from_str(OLD).unwrap();
+        assert_eq!((facts.cpu_info, facts.uptime), (None, None));
+        let part: CpuInfo = serde_json::from_str(r#"{"arch": "x86_64"}"#).unwrap();
+        assert_eq!(part, CpuInfo { arch: "x86_64".to_owned(), ..CpuInfo::default() });
+    }
+
+    #[test]
+    fn a_version_is_one_number() {
+        let mut facts: HostFacts = serde_json::from_str(OLD).unwrap();
+        let mut check = |text: &str, want: u64| {
+            text.clone_into(&mut facts.qemu_version);
+            assert_eq!(facts.qemu_version_number(), want, "{text}");
+        };
+        check("8.2.0", 8_002_000);
+        check("7.2.22", 7_002_022);
+        check("10.0.2 (Debian 1:10.0.2+ds-2)", 10_000_002);
+        check("9.1", 9_001_000);
+        check("", 0);
+    }
+
+    #[test]
+    fn the_uuids_of_a_host_are_its_own_and_stay() {
+        let (h1, h2): (HostName, HostName) = ("h1".parse().unwrap(), "h2".parse().unwrap());
+        let all = [service_uuid(&h1), service_uuid(&h2), hypervisor_uuid(&h1), hypervisor_uuid(&h2)];
+        assert!((1..all.len()).all(|at| !all[..at].contains(&all[at])), "{all:?}");
+        assert_eq!(service_uuid(&h1).get_version_num(), 5);
+        assert_eq!(service_uuid(&h1).to_string(), "b2d86bf3-1bfe-5712-b30f-afd49ce8262e");
+        assert_eq!(hypervisor_uuid(&h1).to_string(), "1d9ffcf6-fa42-56f9-abb7-4104f3b4e386");
     }
 }

@@ -37,6 +37,8 @@ fn host(name: &str) -> HostFacts {
         iothreads_safe: false,
         link_bps: None,
         disk_bps: None,
+        cpu_info: None,
+        uptime: None,
     }
 }
 
@@ -235,7 +237,7 @@ fn every_reason_is_told_at_once() {
 }
 
 fn wanted<'a>(instance: &'a InstanceSpec, source: Option<&'a HostFacts>) -> Wanted<'a> {
-    Wanted { instance, allocated_bytes: 2 * GIB, source, disk_over_commit: false }
+    Wanted { allocated_bytes: 2 * GIB, source, ..Wanted::new(instance) }
 }
 
 fn names(hosts: &[HostName]) -> Vec<&str> {
@@ -250,7 +252,7 @@ fn the_host_with_most_free_ram_wins() {
     c.memory_mb_used = 500;
     d.memory_mb_used = 500;
     d.disk_free_bytes += GIB;
-    let hosts = [&source, &b, &c, &d].map(|host| Candidate { host, retained_bytes: 0 });
+    let hosts = [&source, &b, &c, &d].map(Candidate::new);
     let ranking = rank(&wanted(&instance, Some(&source)), &hosts);
     assert_eq!(names(&ranking.fit), ["d", "c", "b"]);
     assert_eq!(ranking.why_not.len(), 1);
@@ -268,7 +270,7 @@ fn no_host_says_why_for_each() {
     let mut instance = instance();
     instance.ram_mb = 50_000;
     let (source, b) = (host("a"), host("b"));
-    let hosts = [&source, &b].map(|host| Candidate { host, retained_bytes: 0 });
+    let hosts = [&source, &b].map(Candidate::new);
     let failure = choose(&wanted(&instance, Some(&source)), &hosts).expect_err("nothing fits");
     assert_eq!(failure.code, FailureCode::NoHost);
     assert!(

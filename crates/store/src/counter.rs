@@ -9,6 +9,8 @@ use crate::error::{Result, db};
 
 pub(crate) const SERVER: &str = "server";
 pub(crate) const MIGRATION: &str = "migration";
+pub(crate) const HOST: &str = "host";
+pub(crate) const AGGREGATE: &str = "aggregate";
 
 pub(crate) async fn next(transaction: &mut Transaction<'static, Any>, counter: &'static str) -> Result<i64> {
     let row = sqlx::query(

@@ -7,6 +7,7 @@
 //! - a change that depends on what was read is a compare-and-set (`generation`, `epoch`, `used_us IS NULL`);
 //! - a list is a page: at most [`PAGE_MAX`] rows after a marker, in the order of ids (UUIDv7: of creation);
 //! - time and ids come from the caller.
+mod aggregate;
 mod api_token;
 mod claim;
 mod counter;
@@ -14,6 +15,7 @@ mod error;
 mod flavor;
 mod flavor_extra;
 mod host;
+mod host_use;
 mod identity;
 mod image;
 mod image_entry;
@@ -28,11 +30,13 @@ mod record;
 mod schema;
 mod server;
 
+pub use aggregate::{AggregateRow, NewAggregate};
 pub use api_token::{ApiToken, TokenRole};
 pub use claim::{HostLoad, Room};
 pub use error::{Result, StoreError};
 pub use flavor::FlavorRow;
-pub use host::{HostRow, HostState};
+pub use host::{HostChange, HostRow, HostState};
+pub use host_use::HostUse;
 pub use identity::{
     DomainRow, GrantFilter, GrantRow, GrantScope, Grantee, IdentityToken, ProjectRow, RoleRow, UserRow,
 };

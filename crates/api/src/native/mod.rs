@@ -303,6 +303,14 @@ pub struct Host {
     #[schema(value_type = Object)]
     pub facts: HostFacts,
     pub servers: u32,
+    /// It takes no new servers, and no move chooses it.
+    #[serde(default)]
+    pub disabled: bool,
+    #[serde(default)]
+    pub disabled_reason: Option<String>,
+    /// An administrator says that it is dead, whatever its agent says.
+    #[serde(default)]
+    pub forced_down: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -63,6 +63,9 @@ fn view(row: HostRow) -> Host {
         last_seen_us: row.last_seen_us,
         facts,
         servers: row.instances,
+        disabled: row.disabled,
+        disabled_reason: row.disabled_reason,
+        forced_down: row.forced_down,
     }
 }
 
@@ -88,5 +91,7 @@ fn no_facts(name: &HostName) -> HostFacts {
         iothreads_safe: false,
         link_bps: None,
         disk_bps: None,
+        cpu_info: None,
+        uptime: None,
     }
 }

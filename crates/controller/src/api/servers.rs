@@ -12,6 +12,7 @@ use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
     id::{HostName, InstanceId},
+    schedule::Wishes,
     server::{Ownership, ServerDetails},
 };
 use whimbrel_store::{Desired, HostState, InstanceRow, StoreError, TaskState};
@@ -46,12 +47,14 @@ pub(super) async fn create(
     let taken = placement::taken_macs(&app).await?;
     let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
     let candidates = placement::candidates(&app, new.host.as_deref()).await?;
+    let extra_specs = app.store.extra_specs(Some(flavor.id)).await?.remove(&flavor.id).unwrap_or_default();
     let wanted = placement::NewServer {
         spec,
         flavor: flavor.id,
         image: image.id,
         owner: Ownership::default(),
         details: ServerDetails::default(),
+        wishes: Wishes { extra_specs, ..Wishes::default() },
     };
     let created = placement::place(&app, wanted, &candidates).await?;
     let row = find(&app, &created.to_string()).await?;

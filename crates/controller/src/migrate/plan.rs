@@ -18,7 +18,7 @@ use whimbrel_core::{
     instance::PowerState,
     migration::coordinator::{Outcome, Phase},
     precheck::Placement,
-    schedule::{self, Candidate, Wanted},
+    schedule::{self, Candidate, Place, Wanted, Wishes},
 };
 use whimbrel_store::{HostRow, HostState, InstanceRow, PageAsk, StoreError, TaskState};
 
@@ -27,6 +27,7 @@ use crate::{
     answer::Answer,
     app::App,
     books::{Books, usable},
+    places::place_of,
 };
 
 const MIB: u64 = 1 << 20;
@@ -37,6 +38,7 @@ const THROTTLED_PERCENT: u64 = 50;
 pub(super) struct Offer {
     pub(super) books: Books,
     pub(super) facts: HostFacts,
+    place: Place,
     retained: Option<RetainedReport>,
 }
 
@@ -86,15 +88,24 @@ pub(super) async fn planned(
         None => return Err(usable(&source).err().unwrap_or_else(|| no_facts(&source)).into()),
     };
     let (offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
+    let extra_specs = app.store.extra_specs(Some(row.flavor)).await?.remove(&row.flavor).unwrap_or_default();
+    // Who names a host knows that it is disabled, and why.
+    let zone = row.details.availability_zone.clone();
+    let wishes = Wishes { disabled_too: named.is_some(), extra_specs, zone, ..Wishes::default() };
     let wanted = Wanted {
-        instance: &row.spec,
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),
         disk_over_commit,
+        wishes: &wishes,
+        ..Wanted::new(&row.spec)
     };
     let candidates: Vec<Candidate<'_>> = offers
         .iter()
-        .map(|offer| Candidate { host: &offer.facts, retained_bytes: retained_bytes(facts.as_ref(), offer) })
+        .map(|offer| Candidate {
+            host: &offer.facts,
+            retained_bytes: retained_bytes(facts.as_ref(), offer),
+            place: &offer.place,
+        })
         .collect();
     let ranking = schedule::rank(&wanted, &candidates);
     why_not.extend(ranking.why_not.into_iter().map(|host| (host.host, host.reasons)));
@@ -158,7 +169,7 @@ async fn offers(
         Some(host) => vec![host.clone()],
         None => app.all_hosts().await?.into_iter().filter(|host| host.name != source.name).collect(),
     };
-    let past = past(app, row).await?;
+    let (past, aggregates) = (past(app, row).await?, app.store.list_aggregates().await?);
     let mut offers = Vec::new();
     let mut why_not = Vec::new();
     for host in hosts {
@@ -176,7 +187,7 @@ async fn offers(
     }
     let offers = join_all(offers.into_iter().map(async |(host, books, facts)| {
         let retained = if past.left.contains(&host.name) { retained(app, row, &host).await } else { None };
-        Offer { books, facts, retained }
+        Offer { books, facts, place: place_of(&host, &aggregates), retained }
     }))
     .await;
     Ok((offers, why_not))

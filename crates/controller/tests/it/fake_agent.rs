@@ -24,7 +24,7 @@ use whimbrel_api::{
 };
 use whimbrel_core::{
     failure::{Failure, FailureCode},
-    host::HostFacts,
+    host::{CpuInfo, HostFacts},
     id::{Epoch, HostName, InstanceId, MigrationId},
     instance::{InstanceSpec, PowerState},
     migration::{message::Report, source, target},
@@ -37,6 +37,7 @@ use whimbrel_daemon::{
     tls,
 };
 
+pub const UPTIME: &str = " 12:00:00 up 1 day,  3:04,  2 users,  load average: 0.01, 0.05, 0.10";
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
 
 pub struct Guest {
@@ -91,6 +92,8 @@ pub fn facts(name: &HostName) -> HostFacts {
         iothreads_safe: false,
         link_bps: None,
         disk_bps: None,
+        cpu_info: Some(CpuInfo { vendor: "AMD".to_owned(), arch: "x86_64".to_owned(), ..CpuInfo::default() }),
+        uptime: Some(UPTIME.to_owned()),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The controller as its clients see it: a real one on SQLite, with agents that speak the real protocol over real TLS but
 //! whose guests are only told of.
+mod aggregates;
 mod cloud;
 mod compute_flavors;
 mod compute_servers;
 mod fake_agent;
 mod flavors_and_images;
+mod hypervisors;
 mod identity;
 mod images;
 mod moves;
@@ -12,4 +14,5 @@ mod networks;
 mod place;
 mod refusals;
 mod servers;
+mod services;
 mod trust;

@@ -124,6 +124,13 @@ operations! {
     ReadSecurityGroups = READ_OWN,
     WriteSecurityGroups = WRITE_OWN,
     ReadNetworkQuotas = READ_OWN,
+    /// Services and hypervisors.
+    ReadHosts = WRITE_ALL,
+    WriteHosts = WRITE_ALL,
+    ReadAggregates = WRITE_ALL,
+    WriteAggregates = WRITE_ALL,
+    ReadZones = &[Need::AnyToken],
+    ReadZoneHosts = WRITE_ALL,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

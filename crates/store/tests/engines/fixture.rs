@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use whimbrel_core::{
     disk::{DiskFormat, DiskSpec},
-    host::HostFacts,
+    host::{CpuInfo, HostFacts},
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId, MigrationId},
     instance::{Boot, InstanceSpec, Nic},
 };
@@ -65,6 +65,8 @@ pub fn facts(name: &str) -> HostFacts {
         iothreads_safe: false,
         link_bps: None,
         disk_bps: Some(1),
+        cpu_info: Some(CpuInfo { vendor: "AMD".to_owned(), ..CpuInfo::default() }),
+        uptime: Some(" 12:00:00 up 1 min,  0 users,  load average: 0.00, 0.00, 0.00".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every statement on both engines: the same cases, each on an empty database of its own.
 mod books;
 mod fixture;
+mod hosts;
 mod identity;
 mod images;
 mod migrations;
@@ -26,7 +27,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 40] = cases![
+const CASES: [(&str, Case); 45] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -46,6 +47,11 @@ const CASES: [(&str, Case); 40] = cases![
     images::say_more_than_content,
     images::of_the_native_api_are_nobodys_and_public,
     images::an_upload_ends_once,
+    hosts::are_numbered_taken_out_and_brought_back,
+    hosts::are_not_deleted_while_they_are_needed,
+    hosts::are_used_by_what_lives_there_and_what_comes,
+    hosts::are_put_together,
+    hosts::have_one_zone_and_keep_it_while_servers_live_there,
     identity::names_are_unique_in_a_domain,
     identity::a_change_names_what_was_read,
     identity::grants_are_found_by_what_they_are,

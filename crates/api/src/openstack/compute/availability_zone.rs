@@ -16,9 +16,9 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     pub name: String,
-    /// Some enabled host of it is up.
+    /// Some host of it is enabled.
     pub available: bool,
-    /// By name of the host.
+    /// Those that are enabled, by name.
     pub hosts: BTreeMap<String, ZoneHost>,
 }
 

@@ -7,9 +7,83 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::shape::{self, Field, View};
+use super::{
+    super::{fault::Fault, microversion::Microversion},
+    query::Query,
+    shape::{self, Field, View},
+    values,
+};
 
 const PAGED_SINCE: u16 = 33;
+/// Searching by name and asking for servers are parameters of the list from here on, and calls of their own before.
+const FILTERED_SINCE: Microversion = Microversion::v2(53);
+/// Statistics, and an uptime for which one has to ask.
+const SIZES_UNTIL: Microversion = Microversion::v2(87);
+
+const PAGE: [&str; 2] = ["limit", "marker"];
+const PATTERN: &str = "hypervisor_hostname_pattern";
+const WITH_SERVERS: &str = "with_servers";
+
+/// What a list is to hold.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Part of the host's name.
+    pub pattern: Option<String>,
+    pub with_servers: bool,
+    /// `None` where there are no pages, or none are wanted.
+    pub page: Option<Query>,
+}
+
+/// The query of `GET /os-hypervisors` and `GET /os-hypervisors/detail`.
+pub fn parse_listing(raw: Option<&str>, at: Microversion) -> Result<Listing, Fault> {
+    let query = Query::parse_strict(raw, &[PAGE[0], PAGE[1], PATTERN, WITH_SERVERS], at, FILTERED_SINCE)?;
+    let whole = Listing { pattern: None, with_servers: false, page: None };
+    if at < Microversion::v2(PAGED_SINCE) {
+        return Ok(whole);
+    }
+    if at < FILTERED_SINCE {
+        return Ok(Listing { page: Some(query), ..whole });
+    }
+    let with_servers = with_servers(&query)?;
+    let Some(pattern) = query.get(PATTERN) else { return Ok(Listing { with_servers, page: Some(query), ..whole }) };
+    if pattern.is_empty() || !values::only_of(pattern, "-._") {
+        let why = format!("'{pattern}' does not match '^[a-zA-Z0-9-._]+$'");
+        return Err(Fault::new(400, format!("Invalid input for query parameters {PATTERN}. Value: {pattern}. {why}")));
+    }
+    if PAGE.iter().any(|name| query.get(name).is_some()) {
+        let why = format!("Paging over hypervisors with the {PATTERN} query parameter is not supported.");
+        return Err(Fault::new(400, why));
+    }
+    Ok(Listing { pattern: Some(pattern.to_owned()), with_servers, page: None })
+}
+
+/// The query of `GET /os-hypervisors/{id}`: whether its servers are wanted too.
+pub fn parse_showing(raw: Option<&str>, at: Microversion) -> Result<bool, Fault> {
+    let query = Query::parse_strict(raw, &[WITH_SERVERS], at, FILTERED_SINCE)?;
+    if at < FILTERED_SINCE { Ok(false) } else { with_servers(&query) }
+}
+
+fn with_servers(query: &Query) -> Result<bool, Fault> {
+    let Some(text) = query.get(WITH_SERVERS) else { return Ok(false) };
+    values::boolean_word(text).ok_or_else(|| {
+        let why = format!("'{text}' is no boolean");
+        Fault::new(400, format!("Invalid input for query parameters {WITH_SERVERS}. Value: {text}. {why}"))
+    })
+}
+
+/// `GET /os-hypervisors/{name}/search` and `…/servers` are calls until 2.52.
+pub fn calls_by_name(at: Microversion) -> Result<(), Fault> {
+    if at < FILTERED_SINCE { Ok(()) } else { Err(gone()) }
+}
+
+/// `GET /os-hypervisors/statistics` and `…/{id}/uptime` are calls until 2.87.
+pub fn calls_for_sizes(at: Microversion) -> Result<(), Fault> {
+    if at <= SIZES_UNTIL { Ok(()) } else { Err(gone()) }
+}
+
+fn gone() -> Fault {
+    Fault::new(404, "The resource could not be found.")
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypervisor {
@@ -57,6 +131,28 @@ pub struct Sizes {
     pub running_vms: u64,
     /// Servers that something is being done to.
     pub current_workload: u64,
+}
+
+impl Sizes {
+    /// Of all of them together.
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Sizes>) -> Sizes {
+        let mut sum = Sizes { disk_available_least_gb: Some(0), ..Sizes::default() };
+        for one in all {
+            sum.vcpus += one.vcpus;
+            sum.vcpus_used += one.vcpus_used;
+            sum.memory_mb += one.memory_mb;
+            sum.memory_mb_used += one.memory_mb_used;
+            sum.local_gb += one.local_gb;
+            sum.local_gb_used += one.local_gb_used;
+            sum.free_ram_mb += one.free_ram_mb;
+            sum.free_disk_gb += one.free_disk_gb;
+            sum.disk_available_least_gb =
+                sum.disk_available_least_gb.zip(one.disk_available_least_gb).map(|(a, b)| a + b);
+            sum.running_vms += one.running_vms;
+            sum.current_workload += one.current_workload;
+        }
+        sum
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

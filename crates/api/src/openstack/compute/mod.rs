@@ -13,6 +13,7 @@
 //! | `migration` | migrations, of a server and of all |
 //! | `instance_action` | what was done to a server and how it went |
 //! | `hypervisor`, `service`, `aggregate`, `availability_zone` | the hosts, as operators and users see them |
+//! | `host_id` | how services and hypervisors are named in a path |
 //! | `keypair`, `quota`, `usage`, `server_group` | what users have besides servers, and how much of it they may have |
 //!
 //! Ground rules: pure. What differs between microversions is a row of a const table, never a branch at the place of use. A
@@ -23,6 +24,7 @@ pub mod aggregate;
 pub mod availability_zone;
 pub mod fields;
 pub mod flavor;
+pub mod host_id;
 pub mod hypervisor;
 pub mod instance_action;
 pub mod keypair;

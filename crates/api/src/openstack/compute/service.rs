@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     super::{fault::Fault, microversion::Microversion},
     fields::{Input, Key},
+    host_id::{self, HostId},
     shape::{self, Field, View},
     times::{self, Micros},
     values::SHORT,
@@ -87,6 +88,27 @@ pub fn parse_update(body: &Value, at: Microversion) -> Result<Change, Fault> {
             Err(Fault::new(400, why))
         }
         Change { .. } => Ok(change),
+    }
+}
+
+/// A service as a path names it.
+pub fn parse_id(id: &str, at: Microversion) -> Result<HostId, Fault> {
+    let why = if host_id::is_uuid(at) { "Invalid uuid" } else { "id must be an integer, not" };
+    HostId::parse(id, at).ok_or_else(|| Fault::new(400, format!("{why} {id}")))
+}
+
+/// `PUT /os-services/{id}` as it is meant at any version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Named(NamedChange),
+    ById(HostId, Change),
+}
+
+/// `last` is the path's end: a purpose until 2.52, then an id.
+pub fn parse_change(last: &str, body: &Value, at: Microversion) -> Result<Asked, Fault> {
+    match host_id::is_uuid(at) {
+        true => Ok(Asked::ById(parse_id(last, at)?, parse_update(body, at)?)),
+        false => parse_named(last, body, at).map(Asked::Named),
     }
 }
 

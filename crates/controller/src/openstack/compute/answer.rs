@@ -36,7 +36,11 @@ impl Refused {
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         let status = match failure.code {
-            FailureCode::NoRam | FailureCode::NoDisk | FailureCode::NoHost | FailureCode::Incompatible => 400,
+            FailureCode::NoRam
+            | FailureCode::NoDisk
+            | FailureCode::NoHost
+            | FailureCode::Incompatible
+            | FailureCode::Excluded => 400,
             FailureCode::NotFound => 404,
             FailureCode::Conflict => 409,
             FailureCode::BadRequest | FailureCode::SameHost | FailureCode::BadImage => 400,

@@ -72,6 +72,11 @@ impl Ask {
         Ownership { project: requester.project().cloned(), user: Some(requester.user.clone()) }
     }
 
+    /// For lists with rules of their own.
+    pub(super) fn raw_query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
     pub(super) fn may(&self, operation: Operation) -> Result<(), Fault> {
         self.may_in(operation, None)
     }

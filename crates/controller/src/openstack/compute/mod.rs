@@ -7,12 +7,18 @@
 //!
 //! Ground rules: a handler never asks for a version: it hands its record and the `View` to `api`; every answer says at which
 //! version it was made, refusals too.
+mod aggregates;
 mod answer;
 mod ask;
 mod flavor_extras;
 mod flavors;
+mod host_sizes;
+mod hosts;
+mod hypervisors;
 mod servers;
+mod services;
 mod version;
+mod zones;
 
 use axum::{
     Json, Router,
@@ -45,6 +51,7 @@ pub fn router() -> Router<Shared> {
             get(flavor_extras::spec).put(flavor_extras::set_one).delete(flavor_extras::remove),
         )
         .merge(servers())
+        .merge(hosts::routes())
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(version::negotiate));

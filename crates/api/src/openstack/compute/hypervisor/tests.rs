@@ -93,3 +93,51 @@ fn servers_are_told_where_they_were_asked_for() {
     check(Some(0), 74, None);
     check(Some(0), 75, Some(0));
 }
+
+#[test]
+fn a_list_is_asked_for_as_its_version_has_it() {
+    let check = |raw: &str, minor: u16, want: Result<(Option<&str>, bool, bool), &str>| {
+        let got = parse_listing(Some(raw), Microversion::v2(minor));
+        match (got, want) {
+            (Ok(got), Ok(want)) => {
+                assert_eq!((got.pattern.as_deref(), got.with_servers, got.page.is_some()), want, "{raw} at 2.{minor}");
+            }
+            (Err(got), Err(want)) => {
+                assert!(got.status == 400 && got.message.contains(want), "{raw} at 2.{minor}: {}", got.message);
+            }
+            (got, want) => panic!("{raw} at 2.{minor}: {got:?} is not {want:?}"),
+        }
+    };
+    check("limit=1&with_servers=maybe&colour=red", 32, Ok((None, false, false)));
+    check("limit=1&hypervisor_hostname_pattern=a", 52, Ok((None, false, true)));
+    check("limit=1&with_servers=True", 53, Ok((None, true, true)));
+    check("hypervisor_hostname_pattern=h-1.lab&with_servers=0", 53, Ok((Some("h-1.lab"), false, false)));
+    check("hypervisor_hostname_pattern=a&limit=1", 53, Err("is not supported."));
+    check("hypervisor_hostname_pattern=a&marker=b", 96, Err("is not supported."));
+    check("hypervisor_hostname_pattern=", 53, Err("does not match"));
+    check("hypervisor_hostname_pattern=a/b", 53, Err("does not match"));
+    check("with_servers=maybe", 53, Err("'maybe' is no boolean"));
+    check("colour=red", 53, Err("('colour' was unexpected)"));
+    let show = |raw, minor| parse_showing(Some(raw), Microversion::v2(minor)).map_err(|fault| fault.status);
+    assert_eq!(show("with_servers=true", 52), Ok(false));
+    assert_eq!(show("with_servers=true", 53), Ok(true));
+    assert_eq!(show("limit=1", 53), Err(400));
+}
+
+#[test]
+fn some_calls_end_with_a_version() {
+    let check = |last: u16, call: fn(Microversion) -> Result<(), Fault>| {
+        assert!(call(Microversion::v2(1)).is_ok() && call(Microversion::v2(last)).is_ok());
+        assert_eq!(call(Microversion::v2(last + 1)).unwrap_err().status, 404);
+    };
+    check(52, calls_by_name);
+    check(87, calls_for_sizes);
+}
+
+#[test]
+fn sizes_add_up() {
+    let one = Sizes { vcpus: 2, free_ram_mb: -5, disk_available_least_gb: Some(3), ..Sizes::default() };
+    let sum = Sizes::sum([&one, &one]);
+    assert_eq!((sum.vcpus, sum.free_ram_mb, sum.disk_available_least_gb), (4, -10, Some(6)));
+    assert_eq!(Sizes::sum([]).disk_available_least_gb, Some(0));
+}

@@ -85,3 +85,18 @@ fn a_change_until_2_52_is_in_the_path() {
     check("enable", json!({"binary": "nova-scheduler"}), 1, Err(400));
     check("enable", json!({"status": "x"}), 1, Err(400));
 }
+
+#[test]
+fn the_end_of_the_path_is_a_purpose_and_then_an_id() {
+    let at = Microversion::v2;
+    let named = json!({"host": "cn1", "binary": COMPUTE});
+    let change = Change { enabled: Some(true), ..Change::default() };
+    let by_name = NamedChange { host: "cn1".into(), change: change.clone() };
+    assert_eq!(parse_change("enable", &named, at(52)).unwrap(), Asked::Named(by_name));
+    let (id, body) = (Uuid::from_u128(1), json!({"status": "enabled"}));
+    assert_eq!(parse_change(&id.to_string(), &body, at(53)).unwrap(), Asked::ById(HostId::Uuid(id), change));
+    let refused = |last: &str, body: &Value, minor| parse_change(last, body, at(minor)).unwrap_err();
+    assert_eq!(refused("enable", &body, 53).message, "Invalid uuid enable");
+    assert_eq!(refused(&id.to_string(), &named, 52).status, 404);
+    assert_eq!(parse_id("x", at(1)).unwrap_err().status, 400);
+}

@@ -32,6 +32,7 @@ use whimbrel_core::{
     id::{FlavorId, ImageId, InstanceId},
     identity::policy::Operation,
     image as image_policy,
+    schedule::{Neighbour, Wishes},
     server::{FlavorCopy, NicAddresses, ServerDetails},
 };
 use whimbrel_daemon::pki::Secret;
@@ -211,14 +212,44 @@ async fn one(
     let attached = attach(app, ask, new, id).await?;
     spec.nics = attached.iter().map(Attached::nic).collect();
     details.nics = attached.iter().map(addresses).collect();
-    let wanted =
-        placement::NewServer { spec, flavor: parts.flavor.id, image: parts.image.id, owner: ask.ownership(), details };
+    let wanted = placement::NewServer {
+        spec,
+        flavor: parts.flavor.id,
+        image: parts.image.id,
+        owner: ask.ownership(),
+        wishes: wishes(app, new, parts, &details).await?,
+        details,
+    };
     if let Err(refused) = placement::place(app, wanted, &candidates).await {
         allocate::release(&app.store, id, App::now_us()).await?;
         return Err(refused.into());
     }
     super::history::begun(app, ask, id, "create").await?;
     Ok(id)
+}
+
+/// What its owner asks of the scheduler.
+async fn wishes(app: &App, new: &NewServer, parts: &Parts, details: &ServerDetails) -> Answer<Wishes> {
+    Ok(Wishes {
+        zone: details.availability_zone.clone(),
+        extra_specs: parts.copy.extra_specs.clone(),
+        different_from: neighbours(app, &new.hints.different_host).await?,
+        same_as: neighbours(app, &new.hints.same_host).await?,
+        ..Wishes::default()
+    })
+}
+
+/// Where these servers are; one that is not there is nowhere.
+async fn neighbours(app: &App, servers: &[Uuid]) -> Answer<Vec<Neighbour>> {
+    let mut found = Vec::new();
+    for id in servers {
+        match app.store.server(InstanceId(*id)).await {
+            Ok(row) => found.push(Neighbour { server: row.id, host: row.host }),
+            Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// Nobody without a project has networks.

@@ -16,29 +16,29 @@ use whimbrel_core::{
     failure::Failure,
     id::{HostName, InstanceId},
     instance::PowerState,
+    schedule::{Place, Reach},
     server::FlavorCopy,
 };
-use whimbrel_store::{HostState, InstanceRow, StoreError, TaskState};
+use whimbrel_store::{InstanceRow, StoreError, TaskState};
 
-use crate::app::App;
+use crate::{app::App, places::place_of};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
 const ROOT_DEVICE: &str = "/dev/vda";
-/// The zone of a host that is in no aggregate with one.
-pub(in super::super) const ZONE_DEFAULT: &str = "nova";
 const FAULT_CODE: u16 = 500;
 const PROGRESS_DONE: u8 = 100;
 
 /// What is looked up once for many servers.
 pub(super) struct Around {
-    hosts: HashMap<HostName, HostState>,
+    hosts: HashMap<HostName, Place>,
 }
 
 impl Around {
     pub(super) async fn look(app: &App) -> Result<Self, StoreError> {
-        let hosts = app.all_hosts().await?.into_iter().map(|host| (host.name, host.state)).collect();
-        Ok(Around { hosts })
+        let aggregates = app.store.list_aggregates().await?;
+        let hosts = app.all_hosts().await?.into_iter();
+        Ok(Around { hosts: hosts.map(|host| (host.name.clone(), place_of(&host, &aggregates))).collect() })
     }
 }
 
@@ -49,8 +49,10 @@ pub(super) async fn one(app: &App, row: InstanceRow) -> Result<Server, StoreErro
 
 pub(super) async fn record(app: &App, row: InstanceRow, around: &Around) -> Result<Server, StoreError> {
     let progress = progress(app, row.id, row.task).await?;
-    let host = around.hosts.get(&row.host).copied().unwrap_or(HostState::Down);
-    Ok(of(row, host, progress))
+    // A host whose record is gone says nothing any more.
+    let silent = Place { reach: Reach::Silent, ..Place::default() };
+    let place = around.hosts.get(&row.host).unwrap_or(&silent);
+    Ok(of(row, place, progress))
 }
 
 /// Of a move that is under way: the truth about disks and memory together.
@@ -63,7 +65,7 @@ async fn progress(app: &App, id: InstanceId, task: Option<TaskState>) -> Result<
     Ok(observed.map_or(0, |progress| u8::try_from(progress.permille / 10).unwrap_or(PROGRESS_DONE)))
 }
 
-fn of(row: InstanceRow, host: HostState, progress: u8) -> Server {
+fn of(row: InstanceRow, place: &Place, progress: u8) -> Server {
     let (vm_state, task_state) = (vm_state(&row), row.task.map(task));
     let flavor = flavor(&row);
     let project = row.owner.project.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -104,16 +106,9 @@ fn of(row: InstanceRow, host: HostState, progress: u8) -> Server {
         disk_config: if details.disk_config_manual { DiskConfig::Manual } else { DiskConfig::Auto },
         config_drive: details.config_drive,
         key_name: details.key.map(|key| key.name),
-        availability_zone: Some(ZONE_DEFAULT.to_owned()),
+        availability_zone: Some(place.zone().to_owned()),
         pinned_availability_zone: details.availability_zone,
-        placed: Some(Placed {
-            host: row.host.to_string(),
-            node: row.host.to_string(),
-            status: match host {
-                HostState::Up => HostStatus::Up,
-                HostState::Down => HostStatus::Unknown,
-            },
-        }),
+        placed: Some(Placed { host: row.host.to_string(), node: row.host.to_string(), status: host_status(place) }),
         instance_name: format!("instance-{:08x}", row.number),
         reservation_id: details.reservation_id,
         launch_index: details.launch_index,
@@ -124,6 +119,15 @@ fn of(row: InstanceRow, host: HostState, progress: u8) -> Server {
         locked: details.lock.is_some(),
         locked_reason: details.lock.and_then(|lock| lock.reason),
         trusted_image_certificates: details.trusted_image_certificates,
+    }
+}
+
+fn host_status(place: &Place) -> HostStatus {
+    match (place.reach, place.disabled) {
+        (Reach::ForcedDown, _) => HostStatus::Down,
+        (Reach::Silent, _) => HostStatus::Unknown,
+        (Reach::Up, true) => HostStatus::Maintenance,
+        (Reach::Up, false) => HostStatus::Up,
     }
 }
 

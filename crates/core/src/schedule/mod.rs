@@ -1,9 +1,27 @@
-//! Which host, when the user names none.
+//! Which host, when the user names none, and whether the one that is named will do.
 //!
-//! Ground rules: a host that fails one precheck is out, and its reasons are kept for the error; among the others the one
-//! with the most free RAM wins, then the most free disk, then the name, so that the same facts give the same answer.
+//! ```text
+//! candidates --Filter::ALL--> those that nothing speaks against --Weigher::ALL--> best first
+//!                  `--------> why_not: every reason against each of the others
+//! ```
+//!
+//! Ground rules: filters and weighers are closed lists and pure; a host that fails one filter is out, and all its reasons are
+//! kept for the error; what nobody wishes rules nothing out; the same facts give the same answer, in whatever order the hosts
+//! come. Whether the chosen host still has room is asked again, with its turn taken, before the claim.
+//! Sources: nova, scheduler/filters/*.py and scheduler/weights/*.py.
+
+mod extra_spec;
+mod filter;
+mod place;
+mod weigher;
+mod wishes;
 
 use std::cmp::Reverse;
+
+pub use filter::Filter;
+pub use place::{DEFAULT_ZONE, Place, Reach, ZONE_KEY};
+pub use weigher::Weigher;
+pub use wishes::{Group, GroupPolicy, NO_WISHES, Neighbour, Wishes};
 
 use crate::{
     failure::{Failure, FailureCode},
@@ -21,6 +39,14 @@ const WHY_NOT_HOSTS_MAX: usize = 10;
 pub struct Candidate<'a> {
     pub host: &'a HostFacts,
     pub retained_bytes: u64,
+    pub place: &'a Place,
+}
+
+impl<'a> Candidate<'a> {
+    /// One of which nothing but its agent's facts is known.
+    pub fn new(host: &'a HostFacts) -> Self {
+        Candidate { host, retained_bytes: 0, place: &place::PLAIN }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +56,14 @@ pub struct Wanted<'a> {
     /// `None` for a new server.
     pub source: Option<&'a HostFacts>,
     pub disk_over_commit: bool,
+    pub wishes: &'a Wishes,
+}
+
+impl<'a> Wanted<'a> {
+    /// A new server, anywhere.
+    pub fn new(instance: &'a InstanceSpec) -> Self {
+        Wanted { instance, allocated_bytes: 0, source: None, disk_over_commit: false, wishes: &NO_WISHES }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,16 +83,22 @@ pub fn rank(wanted: &Wanted<'_>, candidates: &[Candidate<'_>]) -> Ranking {
     let mut fit = Vec::new();
     let mut why_not = Vec::new();
     for candidate in candidates {
-        let reasons = placement(wanted, candidate).check();
+        let reasons = reasons_against(wanted, candidate);
         match reasons.is_empty() {
-            true => fit.push(candidate.host),
+            true => fit.push(candidate),
             false => why_not.push(WhyNot { host: candidate.host.name.clone(), reasons }),
         }
     }
-    fit.sort_by_key(|host| {
-        (Reverse(host.free_ram_mb()), Reverse(host.disk_available_least_bytes()), host.name.clone())
+    fit.sort_by_cached_key(|candidate| {
+        let weights = Weigher::ALL.map(|weigher| Reverse(weigher.weigh(wanted, candidate)));
+        (weights, candidate.host.name.clone())
     });
-    Ranking { fit: fit.into_iter().map(|host| host.name.clone()).collect(), why_not }
+    Ranking { fit: fit.into_iter().map(|candidate| candidate.host.name.clone()).collect(), why_not }
+}
+
+/// All that speaks against this host; empty means that it will do.
+pub fn reasons_against(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Vec<Failure> {
+    Filter::ALL.iter().flat_map(|filter| filter.why_not(wanted, candidate)).collect()
 }
 
 /// The best host, or every reason why there is none.
