@@ -27,6 +27,7 @@ use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, Sto
 use crate::{
     answer::failure_of,
     app::{App, Shared},
+    config_drive,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -204,6 +205,7 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
             other => other?,
         }
     }
+    config_drive::forget(app, &row.spec).await?;
     app.store.delete_instance(row.id).await.map_err(failure_of)?;
     tracing::info!(server = %row.id, name = row.name, "server deleted");
     Ok(())

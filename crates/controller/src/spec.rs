@@ -236,6 +236,8 @@ mod tests {
             os_command_line: None,
             iothreads: false,
             machine: None,
+            config_drive: false,
+            user_data: None,
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
     app::{App, Shared, names_ask, unknown},
     auth::{Member, Reader},
     books::{Books, usable, virtual_bytes},
+    config_drive,
     extract::{At, Body, PageOf},
     server_view, spec,
 };
@@ -44,7 +45,10 @@ pub(super) async fn create(
     let hosts = app.all_hosts().await?;
     let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let taken = taken_macs(&app).await?;
-    let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    let mut spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    if let Some(drive) = config_drive::of_new_server(&new, spec.id, &flavor)? {
+        spec.disks.push(config_drive::build(&app, &drive).await?);
+    }
     let candidates = match &new.host {
         Some(name) => {
             let host = app.host(name).await?;
@@ -61,7 +65,13 @@ pub(super) async fn create(
             candidates
         }
     };
-    let created = place(&app, &spec, (flavor.id, image.id), &candidates).await?;
+    let created = match place(&app, &spec, (flavor.id, image.id), &candidates).await {
+        Ok(created) => created,
+        Err(refused) => {
+            config_drive::forget(&app, &spec).await?;
+            return Err(refused);
+        }
+    };
     app.servers_changed.notify_one();
     let row = find(&app, &created.to_string()).await?;
     Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))

@@ -2,6 +2,7 @@
 //! whose guests are only told of.
 mod cloud;
 mod compute_flavors;
+mod config_drive;
 mod fake_agent;
 mod flavors_and_images;
 mod identity;
