@@ -1,5 +1,6 @@
 //! Labs with real namespaces, processes and guests. Needs root. The tests take turns, or they would measure each other.
 
+mod config_drive;
 mod crash;
 mod faults;
 mod ground;
