@@ -116,7 +116,7 @@ pub fn small_spec() -> InstanceSpec {
 }
 
 pub fn blank_disk(name: &str, format: DiskFormat) -> DiskSpec {
-    DiskSpec { name: name.parse().unwrap(), format, virtual_bytes: 16 << 20, base: None }
+    DiskSpec { name: name.parse().unwrap(), format, virtual_bytes: 16 << 20, base: None, read_only: false }
 }
 
 /// Asks until it is so.

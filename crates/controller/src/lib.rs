@@ -17,6 +17,7 @@ mod app;
 mod auth;
 mod books;
 pub mod config;
+mod config_drive;
 mod extract;
 mod heartbeat;
 mod image;

@@ -27,6 +27,7 @@ use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, Sto
 use crate::{
     answer::failure_of,
     app::{App, Shared},
+    config_drive,
     openstack::network::allocate,
 };
 
@@ -237,6 +238,7 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
     }
     // Before its row: what is left when this fails is asked for again.
     allocate::release(&app.store, row.id, App::now_us()).await.map_err(failure_of)?;
+    config_drive::forget(app, &row.spec).await?;
     app.store.delete_instance(row.id).await.map_err(failure_of)?;
     tracing::info!(server = %row.id, name = row.name, "server deleted");
     Ok(())

@@ -103,6 +103,7 @@ fn disks(flavor: &FlavorRow, image: &ImageRow) -> Result<Vec<DiskSpec>, Failure>
         format: DiskFormat::Qcow2,
         virtual_bytes,
         base: None,
+        read_only: false,
     };
     if flavor.ephemeral_gb > 0 {
         disks.push(empty("ephemeral0", flavor.ephemeral_gb * GIB));
@@ -132,6 +133,7 @@ fn root(flavor: &FlavorRow, image: &ImageRow, disk: &ImageDisk) -> Result<DiskSp
         format: DiskFormat::Qcow2,
         virtual_bytes,
         base: Some(BaseImage { digest: disk.digest.clone(), format: disk.format, file_bytes: disk.file_bytes }),
+        read_only: false,
     })
 }
 
@@ -234,6 +236,8 @@ mod tests {
             os_command_line: None,
             iothreads: false,
             machine: None,
+            config_drive: false,
+            user_data: None,
         }
     }
 

@@ -51,6 +51,7 @@ mod tests {
             format,
             virtual_bytes: 1,
             base: base.map(image),
+            read_only: false,
         };
         let disks = [
             disk("root", DiskFormat::Qcow2, Some("b")),

@@ -72,6 +72,13 @@ pub struct DiskSpec {
     pub virtual_bytes: u64,
     /// Immutable image below this disk: at creation its overlay's backing file (`images/<digest>`).
     pub base: Option<BaseImage>,
+    /// The guest can only read it: a config drive. Its image is its own, so no host keeps that beside the disk.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,6 +52,7 @@ fn disk(name: &str, gib: u64, base: Option<(char, u64)>) -> DiskSpec {
             format: DiskFormat::Qcow2,
             file_bytes: gib * GIB,
         }),
+        read_only: false,
     }
 }
 

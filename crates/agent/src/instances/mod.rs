@@ -309,4 +309,6 @@ fn refuse_other_hardware(here: &InstanceSpec, asked: &InstanceSpec) -> Result<()
 }
 
 #[cfg(test)]
+mod read_only_tests;
+#[cfg(test)]
 mod tests;

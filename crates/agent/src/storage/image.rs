@@ -15,6 +15,7 @@ use std::{
 use tokio::sync::Mutex as AsyncMutex;
 use whimbrel_api::client::ControllerClient;
 use whimbrel_core::{
+    copy_mode,
     disk::DiskSpec,
     failure::Failure,
     id::ImageDigest,
@@ -100,9 +101,9 @@ impl ImageStore {
         Ok(path)
     }
 
-    /// Everything that an instance boots from or lies on.
+    /// Everything that an instance boots from or lies on. A raw disk was made from its image and lies on nothing.
     pub async fn ensure_all(&self, spec: &InstanceSpec) -> Result<(), Failure> {
-        for base in spec.disks.iter().filter_map(|disk| disk.base.as_ref()) {
+        for base in spec.disks.iter().filter_map(copy_mode::base) {
             self.ensure(&base.digest).await?;
         }
         self.ensure_boot(spec).await
@@ -118,13 +119,28 @@ impl ImageStore {
         }
     }
 
-    /// Makes the file of a new instance's disk at `path`, on its base image where it has one.
+    /// Makes the file of a new instance's disk at `path`, on its base image where it has one. An image that is this disk's
+    /// alone goes: every heartbeat tells of those that are here, and what users put into one is nobody else's business.
     pub async fn create_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), Failure> {
         let backing = match &spec.base {
             Some(base) => Some(self.ensure(&base.digest).await?),
             None => None,
         };
-        disk::create(&self.hypervisor, path, spec, backing.as_deref()).await
+        disk::create(&self.hypervisor, path, spec, backing.as_deref()).await?;
+        match &spec.base {
+            Some(base) if spec.read_only && copy_mode::base(spec).is_none() => self.forget(&base.digest).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn forget(&self, digest: &ImageDigest) -> Result<(), Failure> {
+        let flight = self.flight(digest);
+        let _alone = flight.lock().await;
+        let path = self.paths.image(digest);
+        match fs_err::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault::of_file("remove", &path, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Makes the file of a disk that arrives on its base image at `backing`, or on nothing.

@@ -217,8 +217,11 @@ impl CommandLine<'_> {
         if at == 0 && self.spec.boot == Boot::Disk {
             device["bootindex"] = Value::from(1);
         }
-        let [file, top] = disk_nodes(name, path, *format, self.disk_io);
-        for node in [file, top] {
+        for mut node in disk_nodes(name, path, *format, self.disk_io) {
+            // The device finds out by itself and tells the guest.
+            if self.spec.disks[at].read_only {
+                node["read-only"] = true.into();
+            }
             args.extend(words(&["-blockdev", &node.to_string()]));
         }
         args.extend(words(&["-device", &device.to_string()]));
@@ -277,8 +280,10 @@ mod tests {
     use super::*;
 
     fn spec() -> InstanceSpec {
-        let disk =
-            |name: &str, format| DiskSpec { name: name.parse().unwrap(), format, virtual_bytes: 1 << 30, base: None };
+        let disk = |name: &str, format| {
+            let (name, virtual_bytes) = (name.parse().unwrap(), 1 << 30);
+            DiskSpec { name, format, virtual_bytes, base: None, read_only: false }
+        };
         let digest = |letter: &str| letter.repeat(64).parse::<ImageDigest>().unwrap();
         InstanceSpec {
             id: InstanceId(Uuid::from_u128(7)),
@@ -340,6 +345,21 @@ mod tests {
         assert_eq!(target.split_off(target.len() - 2), ["-incoming", "defer"]);
         assert_eq!(source, target);
         assert!(source.contains(&"-S".to_owned()));
+    }
+
+    #[test]
+    fn only_what_may_be_read_only_is_opened_so() {
+        let mut spec = spec();
+        spec.disks[1].read_only = true;
+        let nodes: Vec<Value> = args(&spec, false, true)
+            .unwrap()
+            .windows(2)
+            .filter(|words| words[0] == "-blockdev")
+            .map(|words| serde_json::from_str(&words[1]).unwrap())
+            .collect();
+        let read_only = nodes.iter().filter(|node| node["read-only"] == true).map(|node| node["node-name"].as_str());
+        assert_eq!(read_only.collect::<Vec<_>>(), [Some("file-swap"), Some("disk-swap")]);
+        assert_eq!(nodes.len(), 4);
     }
 
     /// Seen as guests that hung or panicked after a move on QEMU 7.2: pages written late in the stream were missing.

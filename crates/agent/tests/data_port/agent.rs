@@ -151,8 +151,13 @@ fn free() -> SocketAddr {
 }
 
 fn spec() -> InstanceSpec {
-    let disk =
-        DiskSpec { name: "root".parse().unwrap(), format: DiskFormat::Qcow2, virtual_bytes: DISK_BYTES, base: None };
+    let disk = DiskSpec {
+        name: "root".parse().unwrap(),
+        format: DiskFormat::Qcow2,
+        virtual_bytes: DISK_BYTES,
+        base: None,
+        read_only: false,
+    };
     InstanceSpec {
         id: InstanceId(Uuid::now_v7()),
         name: "trial".into(),

@@ -149,6 +149,12 @@ pub struct NewServer {
     /// Versioned machine type; `None` for the oldest that every host knows (`pc-q35-7.2`).
     #[serde(default)]
     pub machine: Option<String>,
+    /// A drive that tells the guest who it is, in OpenStack's form: its last disk, which it can only read.
+    #[serde(default)]
+    pub config_drive: bool,
+    /// For the guest's first start, in base64; on its config drive, which it then gets in any case.
+    #[serde(default)]
+    pub user_data: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -16,8 +16,18 @@ pub async fn run(client: &ControllerClient, command: Server, json: bool) -> Resu
         Server::Stop { server } => details(&client.stop_server(&server).await?, json),
         Server::Delete { server } => Ok(client.delete_server(&server).await?),
         Server::Create { name, flavor, image, host, networks, command_line, iothreads, machine } => {
-            let new =
-                NewServer { name, flavor, image, host, networks, os_command_line: command_line, iothreads, machine };
+            let new = NewServer {
+                name,
+                flavor,
+                image,
+                host,
+                networks,
+                os_command_line: command_line,
+                iothreads,
+                machine,
+                config_drive: false,
+                user_data: None,
+            };
             details(&client.create_server(&new).await?, json)
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     app::{App, Shared, names_ask, unknown},
     auth::{Member, Reader},
     books::usable,
+    config_drive,
     extract::{At, Body, PageOf},
     openstack::image::bootable,
     placement, server_view, spec,
@@ -45,7 +46,10 @@ pub(super) async fn create(
     let hosts = app.all_hosts().await?;
     let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let taken = placement::taken_macs(&app).await?;
-    let spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    let mut spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
+    if let Some(drive) = config_drive::of_new_server(&new, spec.id, &flavor)? {
+        spec.disks.push(config_drive::build(&app, &drive).await?);
+    }
     let candidates = placement::candidates(&app, new.host.as_deref()).await?;
     let extra_specs = app.store.extra_specs(Some(flavor.id)).await?.remove(&flavor.id).unwrap_or_default();
     let wanted = placement::NewServer {
@@ -56,7 +60,14 @@ pub(super) async fn create(
         details: ServerDetails::default(),
         wishes: Wishes { extra_specs, ..Wishes::default() },
     };
-    let created = placement::place(&app, wanted, &candidates).await?;
+    let spec = wanted.spec.clone();
+    let created = match placement::place(&app, wanted, &candidates).await {
+        Ok(created) => created,
+        Err(refused) => {
+            config_drive::forget(&app, &spec).await?;
+            return Err(refused);
+        }
+    };
     let row = find(&app, &created.to_string()).await?;
     Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))
 }

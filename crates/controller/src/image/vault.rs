@@ -248,6 +248,15 @@ impl Vault {
         Ok((file, bytes))
     }
 
+    /// Removes content of which it is known that nobody names it any more. None there is as good.
+    pub async fn remove(&self, digest: &ImageDigest) -> Result<(), VaultError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(VaultError::file(&path)),
+        }
+    }
+
     /// Removes what nobody names any more; returns how many blobs went.
     pub async fn collect(&self, named: &HashSet<ImageDigest>) -> Result<usize, VaultError> {
         let mut removed = 0;

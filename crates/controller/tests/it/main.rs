@@ -4,6 +4,7 @@ mod aggregates;
 mod cloud;
 mod compute_flavors;
 mod compute_servers;
+mod config_drive;
 mod fake_agent;
 mod flavors_and_images;
 mod hypervisors;

@@ -157,6 +157,8 @@ impl Place {
             os_command_line: None,
             iothreads: false,
             machine: None,
+            config_drive: false,
+            user_data: None,
         };
         self.client.create_server(&new).await
     }

@@ -57,6 +57,8 @@ fn ask(flavor: &str) -> NewServer {
         os_command_line: None,
         iothreads: false,
         machine: None,
+        config_drive: false,
+        user_data: None,
     }
 }
 

@@ -111,7 +111,8 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
         .clone()
 }
 
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), PkiError> {
+/// From the source that keys and tokens come from.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), PkiError> {
     provider().secure_random.fill(bytes).map_err(|_| PkiError::NoRandomness)
 }
 

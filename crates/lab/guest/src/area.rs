@@ -13,6 +13,8 @@ pub const ALIGN_BYTES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Direct,
+    /// Likewise, of a device that refuses to be opened for more.
+    DirectReadOnly,
     /// Through the page cache, for tests on file systems that know nothing else.
     #[cfg(test)]
     Cached,
@@ -28,9 +30,9 @@ impl Area {
     /// The `len_bytes` from `offset_bytes` on; all of them must exist.
     pub fn open(path: &Path, access: Access, offset_bytes: u64, len_bytes: u64) -> io::Result<Area> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
+        options.read(true).write(access != Access::DirectReadOnly);
         match access {
-            Access::Direct => options.custom_flags(nix::libc::O_DIRECT),
+            Access::Direct | Access::DirectReadOnly => options.custom_flags(nix::libc::O_DIRECT),
             #[cfg(test)]
             Access::Cached => &mut options,
         };

@@ -14,6 +14,7 @@ mod memory;
 mod pace;
 mod parameters;
 mod random;
+mod read_only;
 mod record;
 mod wire;
 mod work;
@@ -34,7 +35,7 @@ const JOURNAL_BYTES: u64 = 16 << 20;
 const WORK_FILE: &str = "/root/whimbrel/work";
 /// The journal's place on a disk without a file system: behind where a partition table or a swap header would be.
 const RAW_FROM_BYTES: u64 = 1 << 20;
-const OTHER_DISKS: [(&str, &str); 2] = [("/dev/vdb", "ephemeral0"), ("/dev/vdc", "swap")];
+const OTHER_DISKS: [(&str, &str); 2] = [("vdb", "ephemeral0"), ("vdc", "swap")];
 
 fn main() {
     match begin() {
@@ -76,8 +77,10 @@ fn journals() -> io::Result<Vec<Journal>> {
     let root = Area::open(Path::new(WORK_FILE), Access::Direct, 0, JOURNAL_BYTES)?;
     let mut journals = vec![Journal::open("root", root)?];
     for (device, name) in OTHER_DISKS {
-        if fs::exists(device)? {
-            let area = Area::open(Path::new(device), Access::Direct, RAW_FROM_BYTES, JOURNAL_BYTES)?;
+        let path = Path::new("/dev").join(device);
+        // A server with fewer disks has its config drive in their place.
+        if fs::exists(&path)? && !read_only::is_read_only(device) {
+            let area = Area::open(&path, Access::Direct, RAW_FROM_BYTES, JOURNAL_BYTES)?;
             journals.push(Journal::open(name, area)?);
         }
     }

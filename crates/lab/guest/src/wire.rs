@@ -84,8 +84,30 @@ pub struct Findings {
     pub load_blocks_bad: u64,
     pub ram_pages_checked: u64,
     pub ram_pages_bad: u64,
+    /// Disks that the guest can only read: what is on them is for whoever made them to judge.
+    pub read_only_disks: Vec<ReadOnlyDisk>,
     /// First few faults in words, for a person.
     pub faults: Vec<String>,
+}
+
+/// A disk that the guest can only read, as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadOnlyDisk {
+    pub device: String,
+    /// Of its ISO 9660 volume; empty where there is none.
+    pub label: String,
+    pub bytes: u64,
+    /// BLAKE3 in hex of all its bytes, read around the page cache.
+    pub digest: String,
+    /// As the guest's kernel shows them, in order of their paths.
+    pub files: Vec<ReadOnlyFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadOnlyFile {
+    /// From the volume's root on.
+    pub path: String,
+    pub digest: String,
 }
 
 /// One journal as the disk holds it now, compared with what the program wrote.

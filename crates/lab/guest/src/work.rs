@@ -25,6 +25,7 @@ use crate::{
     load::{BLOCK_BYTES, Load},
     memory::{Memory, PAGE_BYTES},
     pace::Pace,
+    read_only,
     wire::{Findings, FromGuest, Head, Order, Outcome, Rates, Task},
 };
 
@@ -143,6 +144,7 @@ impl Work {
         if let Some(block) = load.first_bad {
             findings.faults.push(format!("load: {} of {} blocks, the first is {block}", load.bad, load.checked));
         }
+        findings.read_only_disks = read_only::read_all().map_err(|error| failed("the read-only disks", error))?;
         let memory = locked(&self.memory).check();
         (findings.ram_pages_checked, findings.ram_pages_bad) = (memory.checked, memory.bad);
         if memory.bad > 0 {

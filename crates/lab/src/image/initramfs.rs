@@ -8,7 +8,7 @@ use super::{ImageError, Ingredients, cpio::Archive, modules};
 /// Major and minor number of `/dev/console`.
 const CONSOLE: (u32, u32) = (5, 1);
 
-const APPLETS: [&str; 5] = ["sh", "mount", "insmod", "cat", "ip"];
+const APPLETS: [&str; 6] = ["sh", "mount", "insmod", "cat", "ip", "mkdir"];
 
 pub(super) fn build(work: &Path, from: &Ingredients) -> Result<PathBuf, ImageError> {
     let bytes = archive(from)?;
@@ -31,7 +31,7 @@ fn archive(from: &Ingredients) -> Result<Vec<u8>, ImageError> {
         fs_err::read(path).map_err(|source| ImageError::File { action: "read", path: path.to_owned(), source })
     };
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "root", "modules"] {
+    for folder in ["bin", "dev", "proc", "sys", "root", "mnt", "modules"] {
         archive.folder(folder);
     }
     archive.character_device("dev/console", CONSOLE.0, CONSOLE.1);

@@ -8,8 +8,8 @@ use std::{
 
 use super::ImageError;
 
-/// What a guest of the lab needs to see its disks and its network.
-pub(super) const WANTED: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_net"];
+/// What a guest of the lab needs to see its disks, the files of its config drive, and its network.
+pub(super) const WANTED: [&str; 4] = ["virtio_pci", "virtio_blk", "virtio_net", "isofs"];
 
 const DEPENDS: &[u8] = b"\0depends=";
 
@@ -99,9 +99,10 @@ mod tests {
                 ("virtio_net", "net_failover"),
                 ("net_failover", "failover"),
                 ("failover", ""),
+                ("isofs", ""),
                 ("unwanted", ""),
             ],
-            &["virtio_ring", "virtio", "virtio_pci", "virtio_blk", "failover", "net_failover", "virtio_net"],
+            &["virtio_ring", "virtio", "virtio_pci", "virtio_blk", "failover", "net_failover", "virtio_net", "isofs"],
         );
     }
 

@@ -182,6 +182,8 @@ impl Lab {
             os_command_line: Some(line.to_string()),
             iothreads,
             machine: None,
+            config_drive: false,
+            user_data: None,
         };
         self.boot(&new, &guest).await?;
         Ok(guest)

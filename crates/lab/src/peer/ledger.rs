@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Findings, Head};
+use super::wire::{Findings, Head, ReadOnlyDisk};
 
 const STALLS_MAX: usize = 16;
 /// Shorter gaps are the jitter of an emulated guest and not worth a line.
@@ -63,6 +63,9 @@ pub struct Verdict {
     pub ram_ok: bool,
     pub tcp_survived: bool,
     pub longest_stall_ms: u64,
+    /// As the guest read them; a verdict on them is for whoever knows what was put there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_only_disks: Vec<ReadOnlyDisk>,
     /// First few faults in words; empty in a sound guest.
     pub faults: Vec<String>,
 }
@@ -166,6 +169,7 @@ impl Ledger {
             ram_ok: findings.ram_pages_bad == 0,
             tcp_survived: status.tcp_survived,
             longest_stall_ms: status.longest_stall_ms,
+            read_only_disks: findings.read_only_disks,
             ..Verdict::default()
         };
         let mut unchained = 0;

@@ -35,7 +35,7 @@ use tokio::{
 
 pub use client::{ControlError, PeerControl};
 pub use ledger::{Stall, Status, Verdict};
-pub use wire::Rates;
+pub use wire::{Rates, ReadOnlyDisk, ReadOnlyFile};
 
 /// Connections of guests and control clients together.
 const CLIENTS_MAX: usize = 64;

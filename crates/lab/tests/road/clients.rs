@@ -18,7 +18,8 @@ struct Shell<'a> {
 
 impl Shell<'_> {
     fn of(lab: &Lab) -> Shell<'_> {
-        let bin = std::env::var_os("WHIMBREL_CLIENTS").expect("WHIMBREL_CLIENTS is not set; hint: run through ./x test");
+        let bin =
+            std::env::var_os("WHIMBREL_CLIENTS").expect("WHIMBREL_CLIENTS is not set; hint: run through ./x test");
         Shell { lab, bin: bin.into() }
     }
 
@@ -66,7 +67,7 @@ impl Shell<'_> {
 }
 
 /// The walk of an operator who moves a server with two more disks than its root, there and back.
-#[tokio::test(flavor_multi_thread)]
+#[tokio::test]
 async fn a_server_is_made_moved_and_moved_back() {
     let _turn = turn();
     let lab = up(options(2)).await;
@@ -109,7 +110,7 @@ async fn a_server_is_made_moved_and_moved_back() {
 }
 
 /// An image grows by `qemu-img resize`: its virtual size does, what is allocated does not.
-#[tokio::test(flavor_multi_thread)]
+#[tokio::test]
 async fn an_image_that_was_resized_is_taken_as_it_is() {
     let _turn = turn();
     let lab = up(options(1)).await;
@@ -133,14 +134,15 @@ async fn an_image_that_was_resized_is_taken_as_it_is() {
     // It says qcow2 and is none.
     let liar = lab.site().dir.join("liar.qcow2");
     std::fs::write(&liar, vec![0_u8; 1 << 20]).unwrap();
-    let lie = format!("openstack image create --disk-format qcow2 --container-format bare --file {} liar", liar.display());
+    let lie =
+        format!("openstack image create --disk-format qcow2 --container-format bare --file {} liar", liar.display());
     shell.refused(&lie, "qcow2").await;
     shell.check("openstack image delete small", &[]).await;
     lab.down().unwrap();
 }
 
 /// What operators look at and keep in order.
-#[tokio::test(flavor_multi_thread)]
+#[tokio::test]
 async fn the_cloud_is_looked_at_and_kept_in_order() {
     let _turn = turn();
     let lab = up(options(2)).await;

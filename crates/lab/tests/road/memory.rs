@@ -79,6 +79,8 @@ async fn boot(lab: &mut Lab) {
         os_command_line: Some(line.to_string()),
         iothreads: false,
         machine: None,
+        config_drive: false,
+        user_data: None,
     };
     lab.boot(&new, &guest).await.unwrap();
 }

@@ -76,6 +76,7 @@ pub fn instance(number: u128, name: &str, at: &str) -> NewInstance {
         format: DiskFormat::Qcow2,
         virtual_bytes: ROOM.disk_bytes,
         base: None,
+        read_only: false,
     };
     NewInstance {
         spec: InstanceSpec {

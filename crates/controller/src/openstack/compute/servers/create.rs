@@ -29,6 +29,7 @@ use whimbrel_api::{
     },
 };
 use whimbrel_core::{
+    failure::Failure,
     id::{FlavorId, ImageId, InstanceId},
     identity::policy::Operation,
     image as image_policy,
@@ -38,14 +39,18 @@ use whimbrel_core::{
 use whimbrel_daemon::pki::Secret;
 use whimbrel_store::{FlavorRow, ImageEntry, ImageRow, StoreError};
 
-use super::super::{
-    answer::{Answer, Body},
-    ask::Ask,
-    flavors,
+use super::{
+    super::{
+        answer::{Answer, Body},
+        ask::Ask,
+        flavors,
+    },
+    drive,
 };
 use crate::{
     app::{App, Shared},
     books::usable,
+    config_drive,
     openstack::{
         image,
         network::allocate::{self, Attached},
@@ -73,9 +78,10 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
     }
     let parts = parts(&app, &ask, &new).await?;
     let reservation = format!("r-{}", &Uuid::now_v7().simple().to_string()[24..]);
+    let admin_pass = password(&new)?;
     let mut made = Vec::new();
     for index in 0..new.count_max {
-        match one(&app, &ask, &new, &parts, (index, &reservation)).await {
+        match one(&app, &ask, &new, &parts, &Turn { index, reservation: &reservation, admin_pass: &admin_pass }).await {
             Ok(id) => made.push(id),
             Err(refused) if index < new.count_min => return Err(refused),
             Err(_) => break,
@@ -91,7 +97,7 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
         id: first.0,
         disk_config: new.disk_config.unwrap_or(DiskConfig::Manual),
         security_groups: new.security_groups.clone(),
-        admin_pass: Some(password(&new)?),
+        admin_pass: Some(admin_pass),
     };
     let view = ask.view();
     let location = HeaderValue::from_str(&format!("{}/servers/{first}", view.base));
@@ -181,22 +187,23 @@ fn named_place(new: &NewServer) -> Option<&str> {
     place.split(':').find(|part| !part.is_empty())
 }
 
-async fn one(
-    app: &App,
-    ask: &Ask,
-    new: &NewServer,
-    parts: &Parts,
-    (index, reservation): (u32, &str),
-) -> Answer<InstanceId> {
+/// Which one of those that were asked for at once.
+struct Turn<'a> {
+    index: u32,
+    reservation: &'a str,
+    admin_pass: &'a str,
+}
+
+async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'_>) -> Answer<InstanceId> {
     let id = InstanceId(Uuid::now_v7());
-    let name = if new.count_max > 1 { format!("{}-{}", new.name, index + 1) } else { new.name.clone() };
-    let mut details = details(new, parts, &name, index, reservation);
+    let name = if new.count_max > 1 { format!("{}-{}", new.name, turn.index + 1) } else { new.name.clone() };
+    let mut details = details(new, parts, &name, turn);
     let host = new.host.as_deref().or(new.hypervisor_hostname.as_deref()).or(named_place(new));
     if let Some(host) = host {
         super::known_host(app, host).await?;
     }
     let hardware = native::NewServer {
-        name,
+        name: name.clone(),
         flavor: parts.copy.id.clone(),
         image: parts.image.id.to_string(),
         host: None,
@@ -204,24 +211,42 @@ async fn one(
         os_command_line: None,
         iothreads: false,
         machine: None,
+        config_drive: false,
+        user_data: None,
     };
     let hosts = app.all_hosts().await?;
     let up: Vec<_> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let mut spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &HashSet::new())?;
     let candidates = placement::candidates(app, host).await?;
+    let wishes = wishes(app, new, parts, &details).await?;
     let attached = attach(app, ask, new, id).await?;
     spec.nics = attached.iter().map(Attached::nic).collect();
     details.nics = attached.iter().map(addresses).collect();
+    let told = drive::Server {
+        id,
+        name: &name,
+        flavor: &parts.copy.name,
+        details: &details,
+        attached: &attached,
+        admin_pass: turn.admin_pass,
+    };
+    let drive = drive::of(ask, new, &told)?;
+    details.config_drive = drive.is_some();
+    if let Some(drive) = drive {
+        spec.disks.push(config_drive::build(app, &drive).await?);
+    }
+    let made = spec.clone();
     let wanted = placement::NewServer {
         spec,
         flavor: parts.flavor.id,
         image: parts.image.id,
         owner: ask.ownership(),
-        wishes: wishes(app, new, parts, &details).await?,
+        wishes,
         details,
     };
     if let Err(refused) = placement::place(app, wanted, &candidates).await {
         allocate::release(&app.store, id, App::now_us()).await?;
+        config_drive::forget(app, &made).await.map_err(Failure::from)?;
         return Err(refused.into());
     }
     super::history::begun(app, ask, id, "create").await?;
@@ -275,20 +300,19 @@ fn addresses(attached: &Attached) -> NicAddresses {
     }
 }
 
-fn details(new: &NewServer, parts: &Parts, name: &str, index: u32, reservation: &str) -> ServerDetails {
+fn details(new: &NewServer, parts: &Parts, name: &str, turn: &Turn<'_>) -> ServerDetails {
     ServerDetails {
         description: new.description.clone(),
         hostname: new.hostname.clone().unwrap_or_else(|| hostname(name)),
         metadata: new.metadata.clone(),
         tags: new.tags.clone(),
         user_data: new.user_data.clone(),
-        config_drive: new.config_drive,
         availability_zone: new.availability_zone.as_ref().and_then(|zone| Some(zone.split(':').next()?.to_owned())),
         disk_config_manual: new.disk_config.unwrap_or(DiskConfig::Manual) == DiskConfig::Manual,
         access_ipv4: new.access_ipv4.map(|ip| ip.to_string()),
         access_ipv6: new.access_ipv6.map(|ip| ip.to_string()),
-        reservation_id: Some(reservation.to_owned()),
-        launch_index: index,
+        reservation_id: Some(turn.reservation.to_owned()),
+        launch_index: turn.index,
         flavor: Some(parts.copy.clone()),
         security_groups: match new.security_groups.is_empty() {
             true => vec!["default".to_owned()],

@@ -5,6 +5,7 @@
 //! | `record` | a stored server as the API's record |
 //! | `list`, `wanted` | lists and their filters |
 //! | `create` | a new server: flavor, image, networks, keys into hardware and details |
+//! | `drive` | what a new server is told of itself |
 //! | `change` | name, description, metadata, tags, deletion |
 //! | `action`, `power` | what a server can be asked to do |
 //! | `live` | the move of a running server |
@@ -16,6 +17,7 @@
 pub(super) mod action;
 pub(super) mod change;
 pub(super) mod create;
+mod drive;
 pub(super) mod history;
 pub(super) mod list;
 mod live;
