@@ -26,5 +26,6 @@ pub mod instance;
 pub mod migration;
 pub mod precheck;
 pub mod progress;
+pub mod quota;
 pub mod receipt;
 pub mod schedule;

@@ -2,7 +2,7 @@
 //!
 //! Ground rules: nothing is allowed by default; `admin` on any scope is an administrator of the whole cloud, as in Keystone
 //! and Nova without `enforce_scope`; a refusal tells what would have been enough.
-//! Sources: keystone, common/policies/*.py (defaults of 2025).
+//! Sources: keystone, common/policies/*.py; nova, policies/*.py (defaults of 2025).
 
 use super::{DomainId, ProjectId, Requester, Role, Scope, UserId};
 
@@ -50,6 +50,9 @@ const READ_DOMAIN: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Do
 const WRITE_ALL: &[Need] = &[Need::Admin];
 const WRITE_DOMAIN: &[Need] = &[Need::Admin, Need::Domain(Role::Manager)];
 const READ_OR_SELF: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Oneself];
+const READ_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Reader)];
+const WRITE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
+const OWN: &[Need] = &[Need::Admin, Need::Oneself];
 
 operations! {
     /// Catalog, own projects and domains, own token.
@@ -77,6 +80,20 @@ operations! {
     ReadFlavors = &[Need::AnyToken],
     WriteFlavors = WRITE_ALL,
     ReadFlavorAccess = WRITE_ALL,
+    ReadKeyPairs = OWN,
+    WriteKeyPairs = OWN,
+    /// Of the own project.
+    ReadLimits = &[Need::AnyToken],
+    ReadLimitsOfAny = WRITE_ALL,
+    ReadQuotas = READ_PROJECT,
+    ReadDefaultQuotas = &[Need::AnyToken],
+    WriteQuotas = WRITE_ALL,
+    ReadQuotaClasses = WRITE_ALL,
+    ReadUsage = READ_PROJECT,
+    ReadUsageOfAll = WRITE_ALL,
+    ReadServerGroups = READ_PROJECT,
+    ReadServerGroupsOfAll = WRITE_ALL,
+    WriteServerGroups = WRITE_PROJECT,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {
