@@ -17,11 +17,16 @@ mod identity;
 mod image;
 mod instance;
 mod join_token;
+mod key_pair;
 mod migration;
 mod open;
 mod page;
+mod quota;
 mod record;
 mod schema;
+mod server_group;
+mod turn;
+mod usage;
 
 pub use api_token::{ApiToken, TokenRole};
 pub use claim::{HostLoad, Room};
@@ -34,6 +39,10 @@ pub use identity::{
 pub use image::{ImageDisk, ImageRow};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use join_token::NewJoinToken;
+pub use key_pair::{KeyKind, KeyPairRow, NewKeyPair};
 pub use migration::{MigrationNews, MigrationRow, NewMigration};
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
+pub use quota::ProjectQuotas;
+pub use server_group::{GroupLimits, GroupPolicy, GroupRules, ServerGroupRow};
+pub use usage::UsageRow;

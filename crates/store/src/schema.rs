@@ -21,6 +21,8 @@ const CHANGES: &[Change] = &[
     Change { version: 2, sql: include_str!("../migrations/0002_owing.sql") },
     Change { version: 3, sql: include_str!("../migrations/0003_identity.sql") },
     Change { version: 4, sql: include_str!("../migrations/0004_flavors.sql") },
+    Change { version: 5, sql: include_str!("../migrations/0005_servers.sql") },
+    Change { version: 7, sql: include_str!("../migrations/0007_tenancy.sql") },
 ];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.
