@@ -147,26 +147,33 @@ pub fn fit(limits: &Limits, used: &ProjectUse, each: &ProjectUse, least: u32, mo
     exceeded(limits, used, &each.times(most), Some(instances)).map_or(Ok(count), Err)
 }
 
+struct Over {
+    quota: Quota,
+    wanted: u64,
+    used: u64,
+    limit: u64,
+}
+
 /// `instances`: how their number is told, where it is none.
 fn exceeded(limits: &Limits, used: &ProjectUse, wanted: &ProjectUse, instances: Option<String>) -> Option<Exceeded> {
     let over = |(quota, used): (Quota, u64), wanted: u64| {
         let limit = u64::try_from(limits.of(quota)).ok()?;
-        (wanted > 0 && used.saturating_add(wanted) > limit).then_some((quota, wanted, used, limit))
+        (wanted > 0 && used.saturating_add(wanted) > limit).then_some(Over { quota, wanted, used, limit })
     };
     let amounts = used.amounts().into_iter().zip(wanted.amounts());
-    let overs: Vec<_> = amounts.filter_map(|(used, (_, wanted))| over(used, wanted)).collect();
+    let overs: Vec<Over> = amounts.filter_map(|(used, (_, wanted))| over(used, wanted)).collect();
     if overs.is_empty() {
         return None;
     }
-    let list = |told: &dyn Fn(&(Quota, u64, u64, u64)) -> String| overs.iter().map(told).collect::<Vec<_>>().join(", ");
+    let list = |told: &dyn Fn(&Over) -> String| overs.iter().map(told).collect::<Vec<_>>().join(", ");
     Some(Exceeded {
-        quotas: list(&|(quota, ..)| quota.to_string()),
-        requested: list(&|(quota, wanted, ..)| {
-            let told = instances.clone().filter(|_| *quota == Quota::Instances);
-            told.unwrap_or_else(|| wanted.to_string())
+        quotas: list(&|over| over.quota.to_string()),
+        requested: list(&|over| {
+            let told = instances.clone().filter(|_| over.quota == Quota::Instances);
+            told.unwrap_or_else(|| over.wanted.to_string())
         }),
-        used: list(&|(_, _, used, _)| used.to_string()),
-        limits: list(&|(.., limit)| limit.to_string()),
+        used: list(&|over| over.used.to_string()),
+        limits: list(&|over| over.limit.to_string()),
     })
 }
 
