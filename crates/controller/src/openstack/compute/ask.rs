@@ -61,7 +61,11 @@ impl Ask {
     }
 
     pub(super) fn may(&self, operation: Operation) -> Result<(), Fault> {
-        if policy::permits(operation, self.requester(), Target::default()) {
+        self.may_on(operation, Target::default())
+    }
+
+    pub(super) fn may_on(&self, operation: Operation, target: Target<'_>) -> Result<(), Fault> {
+        if policy::permits(operation, self.requester(), target) {
             return Ok(());
         }
         let enough = policy::enough(operation);

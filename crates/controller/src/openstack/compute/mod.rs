@@ -11,6 +11,12 @@ mod answer;
 mod ask;
 mod flavor_extras;
 mod flavors;
+mod keypairs;
+mod made_key;
+mod public_key;
+mod quotas;
+mod server_groups;
+mod usage;
 mod version;
 
 use axum::{
@@ -43,6 +49,7 @@ pub fn router() -> Router<Shared> {
             "/flavors/{id}/os-extra_specs/{key}",
             get(flavor_extras::spec).put(flavor_extras::set_one).delete(flavor_extras::remove),
         )
+        .merge(tenancy())
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(version::negotiate));
@@ -52,6 +59,22 @@ pub fn router() -> Router<Shared> {
         .route(VERSIONED, get(this_version))
         .route("/compute/v2.1/", get(this_version))
         .nest(VERSIONED, versioned)
+}
+
+/// What users have besides servers, and how much of it they may have.
+fn tenancy() -> Router<Shared> {
+    Router::new()
+        .route("/os-keypairs", get(keypairs::list).post(keypairs::create))
+        .route("/os-keypairs/{name}", get(keypairs::show).delete(keypairs::delete))
+        .route("/limits", get(quotas::show_limits))
+        .route("/os-quota-sets/{project}", get(quotas::show).put(quotas::update).delete(quotas::delete))
+        .route("/os-quota-sets/{project}/detail", get(quotas::detail))
+        .route("/os-quota-sets/{project}/defaults", get(quotas::defaults))
+        .route("/os-quota-class-sets/{class}", get(quotas::show_class).put(quotas::update_class))
+        .route("/os-simple-tenant-usage", get(usage::list))
+        .route("/os-simple-tenant-usage/{project}", get(usage::show))
+        .route("/os-server-groups", get(server_groups::list).post(server_groups::create))
+        .route("/os-server-groups/{id}", get(server_groups::show).delete(server_groups::delete))
 }
 
 async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
