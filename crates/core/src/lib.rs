@@ -28,6 +28,7 @@ pub mod migration;
 pub mod network;
 pub mod precheck;
 pub mod progress;
+pub mod quota;
 pub mod receipt;
 pub mod schedule;
 pub mod server;

@@ -17,6 +17,7 @@ use crate::{
     counter,
     error::{Result, conflict, db, not_found, unique},
     record::{Record, bigint, json, stored_words},
+    server_group,
 };
 
 stored_words!(
@@ -330,19 +331,23 @@ impl Store {
         if done.rows_affected() == 0 { Err(not_found("server", id)) } else { Ok(()) }
     }
 
-    /// The instance and its claims; refused while a migration of it is unfinished.
+    /// The instance, its claims and its place in a group; refused while a migration of it is unfinished.
     pub async fn delete_instance(&self, id: InstanceId) -> Result<()> {
+        let failed = db("delete server");
+        let mut transaction = self.begin("delete server").await?;
         let done = sqlx::query(
             "DELETE FROM instances WHERE id = $1 AND NOT EXISTS \
              (SELECT 1 FROM migrations WHERE migrations.instance = $1 AND finished_us IS NULL)",
         )
         .bind(id.to_string())
-        .execute(&self.writes)
+        .execute(&mut *transaction)
         .await
-        .map_err(db("delete server"))?;
+        .map_err(&failed)?;
         if done.rows_affected() > 0 {
-            return Ok(());
+            server_group::leave(&mut transaction, id).await?;
+            return transaction.commit().await.map_err(failed);
         }
+        transaction.rollback().await.map_err(failed)?;
         self.instance(&id.to_string()).await?;
         Err(conflict("server", id, "is migrating: cancel that first"))
     }

@@ -22,13 +22,18 @@ mod image_entry;
 mod instance;
 mod instance_action;
 mod join_token;
+mod key_pair;
 mod migration;
 mod network;
 mod open;
 mod page;
+mod quota;
 mod record;
 mod schema;
 mod server;
+mod server_group;
+mod turn;
+mod usage;
 
 pub use aggregate::{AggregateRow, NewAggregate};
 pub use api_token::{ApiToken, TokenRole};
@@ -45,6 +50,7 @@ pub use image_entry::{ImageEntry, ImageUpload, UploadedContent};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use instance_action::{ActionEventRow, ActionRow, EventResult};
 pub use join_token::NewJoinToken;
+pub use key_pair::{KeyKind, KeyPairRow, NewKeyPair};
 pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};
 pub use network::{
     NetworkError, NetworkRow, NewPort, PortAddress, PortChange, PortFilter, PortHold, PortRow, PortWish, Route,
@@ -52,4 +58,7 @@ pub use network::{
 };
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
+pub use quota::ProjectQuotas;
 pub use server::ServerFilter;
+pub use server_group::{GroupLimits, GroupPolicy, GroupRules, ServerGroupRow};
+pub use usage::UsageRow;

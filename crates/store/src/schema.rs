@@ -23,6 +23,7 @@ const CHANGES: &[Change] = &[
     Change { version: 4, sql: include_str!("../migrations/0004_flavors.sql") },
     Change { version: 5, sql: include_str!("../migrations/0005_servers.sql") },
     Change { version: 6, sql: include_str!("../migrations/0006_images.sql") },
+    Change { version: 7, sql: include_str!("../migrations/0007_tenancy.sql") },
     Change { version: 8, sql: include_str!("../migrations/0008_hosts.sql") },
     Change { version: 9, sql: include_str!("../migrations/0009_networks.sql") },
 ];

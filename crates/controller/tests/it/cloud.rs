@@ -124,6 +124,16 @@ impl Cloud {
         self.log_in(user, PASSWORD, on_project(project)).await.token.unwrap()
     }
 
+    /// A new project with a new user who has that role on it: the user's token, the project's id, the user's id.
+    pub async fn user_on(&self, admin: &str, project: &str, user: &str, role: &str) -> (String, String, String) {
+        let project_id = self.make(admin, "project", json!({"name": project})).await;
+        let user_id = self.make(admin, "user", json!({"name": user, "password": "secret-u"})).await;
+        let role = self.role(admin, role).await;
+        let grant = format!("/v3/projects/{project_id}/users/{user_id}/roles/{role}");
+        assert_eq!(self.status(Method::PUT, &grant, admin).await, 204);
+        (self.log_in(user, "secret-u", on_project(project)).await.token.unwrap(), project_id, user_id)
+    }
+
     pub async fn status(&self, method: Method, path: &str, token: &str) -> u16 {
         self.call(method, path, Some(token), None).await.status.as_u16()
     }

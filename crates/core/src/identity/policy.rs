@@ -54,6 +54,7 @@ const READ_PROJECT: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::P
 const WRITE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
 const MANAGE_PROJECT: &[Need] = &[Need::Admin, Need::Project(Role::Manager)];
 const READ_OR_SELF: &[Need] = &[Need::Admin, Need::System(Role::Reader), Need::Domain(Role::Reader), Need::Oneself];
+const OWN: &[Need] = &[Need::Admin, Need::Oneself];
 
 const READ_OWN: &[Need] = &[Need::Admin, Need::Project(Role::Reader)];
 const WRITE_OWN: &[Need] = &[Need::Admin, Need::Project(Role::Member)];
@@ -131,6 +132,20 @@ operations! {
     WriteAggregates = WRITE_ALL,
     ReadZones = &[Need::AnyToken],
     ReadZoneHosts = WRITE_ALL,
+    ReadKeyPairs = OWN,
+    WriteKeyPairs = OWN,
+    /// Of the own project.
+    ReadLimits = &[Need::AnyToken],
+    ReadLimitsOfAny = WRITE_ALL,
+    ReadQuotas = READ_PROJECT,
+    ReadDefaultQuotas = &[Need::AnyToken],
+    WriteQuotas = WRITE_ALL,
+    ReadQuotaClasses = WRITE_ALL,
+    ReadUsage = READ_PROJECT,
+    ReadUsageOfAll = WRITE_ALL,
+    ReadServerGroups = READ_PROJECT,
+    ReadServerGroupsOfAll = WRITE_ALL,
+    WriteServerGroups = WRITE_PROJECT,
 }
 
 pub fn permits(operation: Operation, requester: &Requester, target: Target<'_>) -> bool {

@@ -114,13 +114,14 @@ impl Store {
         Err(conflict("project", &project.id, "was changed by another meanwhile"))
     }
 
-    /// With what was granted on it and the tokens for it.
+    /// With what was granted on it, the tokens for it and its quotas.
     pub async fn delete_project(&self, id: &ProjectId) -> Result<()> {
         let failed = db("delete project");
         let mut transaction = self.begin("delete project").await?;
         for statement in [
             "DELETE FROM grants WHERE scope_kind = 'project' AND scope_id = $1",
             "DELETE FROM identity_tokens WHERE scope_kind = 'project' AND scope_id = $1",
+            "DELETE FROM quotas WHERE project = $1",
         ] {
             sqlx::query(statement).bind(id.as_str()).execute(&mut *transaction).await.map_err(&failed)?;
         }

@@ -9,6 +9,7 @@ mod network;
 mod postgres;
 mod schema;
 mod servers;
+mod tenancy;
 
 use std::{
     future::Future,
@@ -27,7 +28,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 45] = cases![
+const CASES: [(&str, Case); 53] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -73,6 +74,14 @@ const CASES: [(&str, Case); 45] = cases![
     migrations::a_step_is_taken_once,
     migrations::the_end_settles_claims_and_host,
     migrations::a_debt_outlives_the_migration_and_keeps_only_its_claim,
+    tenancy::a_key_pair_is_its_users,
+    tenancy::the_last_key_pair_is_made_once,
+    tenancy::quotas_are_what_was_said,
+    tenancy::use_is_what_servers_take,
+    tenancy::server_groups_are_limited_by_project_and_user,
+    tenancy::the_last_server_group_is_made_once,
+    tenancy::members_are_servers_that_are_there,
+    tenancy::usage_goes_by_project_and_server,
 ];
 
 /// All of them, also after one that failed: the difference between two engines is in the list.

@@ -8,12 +8,18 @@ use serde_json::{Value, json};
 use super::{
     super::{fault::Fault, microversion::Microversion},
     fields::{self, Input, Key},
+    query::Query,
     shape::{self, Field, View},
     times::{self, Micros},
     values::{Form, SHORT, only_of},
 };
 
+const OF_OTHERS_SINCE: u16 = 10;
 const PAGED_SINCE: u16 = 35;
+
+/// What stands behind the question mark of a list, and of a call about one key pair.
+pub const LIST_QUERY: &[&str] = &["user_id", "limit", "marker"];
+pub const QUERY: &[&str] = &["user_id"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keypair {
@@ -74,6 +80,19 @@ pub fn created(keypair: &Keypair, private_key: Option<&str>, view: &View) -> Val
 /// Statuses of a create and of a delete, which were wrong at first.
 pub fn statuses(at: Microversion) -> (u16, u16) {
     if at >= Microversion::v2(2) { (201, 204) } else { (200, 202) }
+}
+
+/// Whose key pairs are meant, where the version lets a caller say so.
+pub fn owner(query: &Query, at: Microversion) -> Option<&str> {
+    query.get("user_id").filter(|_| at >= Microversion::v2(OF_OTHERS_SINCE))
+}
+
+/// The page that is asked for, and the query of the following one; all of them before there were pages.
+pub fn page(keypairs: Vec<Keypair>, query: &Query, at: Microversion) -> Result<(Vec<Keypair>, Option<String>), Fault> {
+    if at < Microversion::v2(PAGED_SINCE) {
+        return Ok((keypairs, None));
+    }
+    query.page(keypairs, |keypair| &keypair.name)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

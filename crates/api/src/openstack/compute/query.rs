@@ -75,15 +75,31 @@ impl Query {
                 at.ok_or_else(|| Fault::new(400, format!("marker [{marker}] not found")))? + 1
             }
         };
-        let asked = self.number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(LIMIT_MAX));
-        let limit = asked.unwrap_or(LIMIT_MAX).min(LIMIT_MAX);
+        let limit = self.limit()?;
         let more = items.len() > first + limit;
         let page: Vec<T> = items.into_iter().skip(first).take(limit).collect();
-        let next = page.last().filter(|_| more).map(|last| self.with_marker(id(last)));
+        let next = page.last().filter(|_| more).map(|last| self.after(id(last)));
         Ok((page, next))
     }
 
-    pub fn with_marker(&self, marker: &str) -> String {
+    /// How many of a list are asked for at most.
+    pub fn limit(&self) -> Result<usize, Fault> {
+        let asked = self.number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(LIMIT_MAX));
+        Ok(asked.unwrap_or(LIMIT_MAX).min(LIMIT_MAX))
+    }
+
+    /// What is asked for with `offset` and `limit`, of which none and 0 mean as many as may be.
+    pub fn slice<T>(&self, items: Vec<T>) -> Result<Vec<T>, Fault> {
+        let offset = self.number("offset")?.map_or(0, |offset| usize::try_from(offset).unwrap_or(usize::MAX));
+        let limit = match self.limit()? {
+            0 => LIMIT_MAX,
+            limit => limit,
+        };
+        Ok(items.into_iter().skip(offset).take(limit).collect())
+    }
+
+    /// The same query for what follows an item.
+    pub fn after(&self, marker: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(self.0.iter().filter(|(name, _)| name != "marker"));
         query.append_pair("marker", marker).finish()
@@ -142,5 +158,20 @@ mod tests {
         check("marker=c", Ok((&[], None)));
         check("marker=d", Err(400));
         check("limit=many", Err(400));
+    }
+
+    #[test]
+    fn a_list_is_cut_by_offset_and_limit() {
+        let check = |raw: &str, want: Result<&[u8], u16>| {
+            let query = Query::parse(Some(raw), &["limit", "offset"], Microversion::LAST).unwrap();
+            let got = query.slice(vec![1, 2, 3]).map_err(|fault| fault.status);
+            assert_eq!(got.as_deref(), want.as_ref().copied(), "{raw}");
+        };
+        check("", Ok(&[1, 2, 3]));
+        check("limit=0", Ok(&[1, 2, 3]));
+        check("limit=1&offset=1", Ok(&[2]));
+        check("offset=9999999999999999999999", Ok(&[]));
+        check("offset=-1", Err(400));
+        check("limit=x", Err(400));
     }
 }

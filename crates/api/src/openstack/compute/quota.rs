@@ -1,10 +1,11 @@
 //! Quotas: what a project may have, as quota sets, as the defaults of a class, and as the limits that users see.
 //!
-//! Ground rules: seven quotas are kept. The others belonged to what is no longer there (Nova's own networks, injected files); they
-//! are told with the number that Nova gives, until the version that dropped them, and setting them is taken and does nothing.
+//! Ground rules: which quotas there are is `core`'s; here is in which versions each is told and taken. Those of what is no longer
+//! there (Nova's own networks, injected files) are told until the version that dropped them, with what was said of them.
 //! Sources: nova, api/openstack/compute/quota_sets.py, quota_classes.py, limits.py, views/limits.py and their schemas.
 
 use serde_json::{Map, Value, json};
+use whimbrel_core::quota::{Limits, ProjectUse, Quota, Said, UNLIMITED};
 
 use super::{
     super::{fault::Fault, microversion::Microversion},
@@ -13,118 +14,115 @@ use super::{
     values::INTEGER_MAX,
 };
 
-pub const UNLIMITED: i64 = -1;
-
-/// What a project may have and what of it is in use.
+/// What a project or a user may have and what of it is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
-    pub cores: Allowance,
-    pub instances: Allowance,
-    pub ram_mb: Allowance,
-    pub key_pairs: Allowance,
-    pub metadata_items: Allowance,
-    pub server_groups: Allowance,
-    pub server_group_members: Allowance,
+    pub limits: Limits,
+    pub servers: ProjectUse,
+    pub server_groups: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// [`UNLIMITED`] for as much as there is.
-    pub limit: i64,
-    pub in_use: i64,
+impl Quotas {
+    fn limit(&self, quota: Quota) -> Value {
+        json!(self.limits.of(quota))
+    }
+
+    /// Key pairs are a user's and members a group's: of neither is there a number to tell for a project.
+    pub fn in_use(&self, quota: Quota) -> u64 {
+        match quota {
+            Quota::Cores => self.servers.cores,
+            Quota::Instances => self.servers.instances,
+            Quota::Ram => self.servers.ram_mb,
+            Quota::ServerGroups => self.server_groups,
+            Quota::KeyPairs
+            | Quota::MetadataItems
+            | Quota::ServerGroupMembers
+            | Quota::FixedIps
+            | Quota::FloatingIps
+            | Quota::SecurityGroups
+            | Quota::SecurityGroupRules
+            | Quota::InjectedFiles
+            | Quota::InjectedFileContentBytes
+            | Quota::InjectedFilePathBytes => 0,
+        }
+    }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quota {
-    Cores,
-    Instances,
-    Ram,
-    KeyPairs,
-    MetadataItems,
-    ServerGroups,
-    ServerGroupMembers,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Known {
-    Kept(Quota),
-    Retired(i64),
-}
-
-/// A name that quota sets have, the versions that have it, and the versions of a class set that have it.
+/// A quota, the versions of quota sets that have it, and the versions of a class set that have it.
 struct Resource {
-    name: &'static str,
-    known: Known,
+    quota: Quota,
     until: Option<Microversion>,
     class_since: Microversion,
     class_until: Option<Microversion>,
 }
 
-const fn kept(name: &'static str, quota: Quota, class_since: u16) -> Resource {
-    let known = Known::Kept(quota);
-    Resource { name, known, until: None, class_since: Microversion::v2(class_since), class_until: None }
+const fn kept(quota: Quota, class_since: u16) -> Resource {
+    Resource { quota, until: None, class_since: Microversion::v2(class_since), class_until: None }
 }
 
-const fn retired(name: &'static str, value: i64, until: u16, class_until: u16) -> Resource {
+const fn retired(quota: Quota, until: u16, class_until: u16) -> Resource {
     let (until, class_until) = (Some(Microversion::v2(until)), Some(Microversion::v2(class_until)));
-    Resource { name, known: Known::Retired(value), until, class_since: Microversion::FIRST, class_until }
+    Resource { quota, until, class_since: Microversion::FIRST, class_until }
 }
 
 const RESOURCES: &[Resource] = &[
-    kept("cores", Quota::Cores, 1),
-    kept("instances", Quota::Instances, 1),
-    kept("ram", Quota::Ram, 1),
-    kept("key_pairs", Quota::KeyPairs, 1),
-    kept("metadata_items", Quota::MetadataItems, 1),
-    kept("server_groups", Quota::ServerGroups, 50),
-    kept("server_group_members", Quota::ServerGroupMembers, 50),
-    retired("fixed_ips", UNLIMITED, 35, 49),
-    retired("floating_ips", UNLIMITED, 35, 49),
-    retired("security_groups", UNLIMITED, 35, 49),
-    retired("security_group_rules", UNLIMITED, 35, 49),
-    retired("injected_files", INJECTED_FILES, 56, 56),
-    retired("injected_file_content_bytes", INJECTED_BYTES, 56, 56),
-    retired("injected_file_path_bytes", 255, 56, 56),
+    kept(Quota::Cores, 1),
+    kept(Quota::Instances, 1),
+    kept(Quota::Ram, 1),
+    kept(Quota::KeyPairs, 1),
+    kept(Quota::MetadataItems, 1),
+    kept(Quota::ServerGroups, 50),
+    kept(Quota::ServerGroupMembers, 50),
+    retired(Quota::FixedIps, 35, 49),
+    retired(Quota::FloatingIps, 35, 49),
+    retired(Quota::SecurityGroups, 35, 49),
+    retired(Quota::SecurityGroupRules, 35, 49),
+    retired(Quota::InjectedFiles, 56, 56),
+    retired(Quota::InjectedFileContentBytes, 56, 56),
+    retired(Quota::InjectedFilePathBytes, 56, 56),
 ];
-const INJECTED_FILES: i64 = 5;
-const INJECTED_BYTES: i64 = 10_240;
 
-/// `GET /os-quota-sets/{project}` and `…/defaults`.
-pub fn show(project_id: &str, quotas: &Quotas, view: &View) -> Value {
-    json!({ "quota_set": with_id(project_id, set(quotas, view, limit)) })
+/// What stands behind the question mark of a call about a quota set.
+pub const QUERY: &[&str] = &["user_id"];
+/// And of one about limits.
+pub const LIMITS_QUERY: &[&str] = &["tenant_id"];
+
+/// `GET /os-quota-sets/{project}`.
+pub fn show(project_id: &str, limits: &Limits, view: &View) -> Value {
+    json!({ "quota_set": with_id(project_id, set(view, |quota| json!(limits.of(quota)))) })
 }
 
 /// `GET /os-quota-sets/{project}/detail`.
 pub fn detail(project_id: &str, quotas: &Quotas, view: &View) -> Value {
-    let told = |allowance: Allowance| json!({ "limit": allowance.limit, "in_use": allowance.in_use, "reserved": 0 });
-    json!({ "quota_set": with_id(project_id, set(quotas, view, told)) })
+    let told = |quota| json!({ "limit": quotas.limit(quota), "in_use": quotas.in_use(quota), "reserved": 0 });
+    json!({ "quota_set": with_id(project_id, set(view, told)) })
 }
 
 /// The answer to `PUT /os-quota-sets/{project}`, which does not repeat whose they are.
-pub fn updated(quotas: &Quotas, view: &View) -> Value {
-    json!({ "quota_set": set(quotas, view, limit) })
+pub fn updated(limits: &Limits, view: &View) -> Value {
+    json!({ "quota_set": set(view, |quota| json!(limits.of(quota))) })
 }
 
-/// `GET /os-quota-class-sets/{class}`; the one class is `default`.
-pub fn show_class(class: &str, quotas: &Quotas, view: &View) -> Value {
-    json!({ "quota_class_set": with_id(class, class_set(quotas, view)) })
+/// `GET /os-quota-class-sets/{class}`; the one class that counts is `default`.
+pub fn show_class(class: &str, limits: &Limits, view: &View) -> Value {
+    json!({ "quota_class_set": with_id(class, class_set(limits, view)) })
 }
 
 /// The answer to `PUT /os-quota-class-sets/{class}`.
-pub fn updated_class(quotas: &Quotas, view: &View) -> Value {
-    json!({ "quota_class_set": class_set(quotas, view) })
+pub fn updated_class(limits: &Limits, view: &View) -> Value {
+    json!({ "quota_class_set": class_set(limits, view) })
 }
 
-fn set(quotas: &Quotas, view: &View, told: fn(Allowance) -> Value) -> Map<String, Value> {
+fn set(view: &View, told: impl Fn(Quota) -> Value) -> Map<String, Value> {
     let there = RESOURCES.iter().filter(|resource| resource.until.is_none_or(|until| view.at <= until));
-    there.map(|resource| (resource.name.to_owned(), told(quotas.of(resource.known)))).collect()
+    there.map(|resource| (resource.quota.name().to_owned(), told(resource.quota))).collect()
 }
 
-fn class_set(quotas: &Quotas, view: &View) -> Map<String, Value> {
+fn class_set(limits: &Limits, view: &View) -> Map<String, Value> {
     let there = |resource: &&Resource| {
         resource.class_since <= view.at && resource.class_until.is_none_or(|until| view.at <= until)
     };
-    let named = |resource: &Resource| (resource.name.to_owned(), limit(quotas.of(resource.known)));
+    let named = |resource: &Resource| (resource.quota.name().to_owned(), json!(limits.of(resource.quota)));
     RESOURCES.iter().filter(there).map(named).collect()
 }
 
@@ -133,49 +131,28 @@ fn with_id(id: &str, mut set: Map<String, Value>) -> Map<String, Value> {
     set
 }
 
-fn limit(allowance: Allowance) -> Value {
-    json!(allowance.limit)
-}
-
-impl Quotas {
-    fn of(&self, known: Known) -> Allowance {
-        match known {
-            Known::Retired(limit) => Allowance { limit, in_use: 0 },
-            Known::Kept(quota) => match quota {
-                Quota::Cores => self.cores,
-                Quota::Instances => self.instances,
-                Quota::Ram => self.ram_mb,
-                Quota::KeyPairs => self.key_pairs,
-                Quota::MetadataItems => self.metadata_items,
-                Quota::ServerGroups => self.server_groups,
-                Quota::ServerGroupMembers => self.server_group_members,
-            },
-        }
-    }
-}
-
 type Row = Field<Quotas>;
 
 const LIMITS: &[Row] = &[
-    Row::new("maxTotalCores", |quotas, _| json!(quotas.cores.limit)),
-    Row::new("maxTotalInstances", |quotas, _| json!(quotas.instances.limit)),
-    Row::new("maxTotalRAMSize", |quotas, _| json!(quotas.ram_mb.limit)),
-    Row::new("maxTotalKeypairs", |quotas, _| json!(quotas.key_pairs.limit)),
-    Row::new("maxServerMeta", |quotas, _| json!(quotas.metadata_items.limit)),
-    Row::new("maxServerGroups", |quotas, _| json!(quotas.server_groups.limit)),
-    Row::new("maxServerGroupMembers", |quotas, _| json!(quotas.server_group_members.limit)),
-    Row::new("totalCoresUsed", |quotas, _| json!(quotas.cores.in_use)),
-    Row::new("totalInstancesUsed", |quotas, _| json!(quotas.instances.in_use)),
-    Row::new("totalRAMUsed", |quotas, _| json!(quotas.ram_mb.in_use)),
-    Row::new("totalServerGroupsUsed", |quotas, _| json!(quotas.server_groups.in_use)),
-    Row::new("maxSecurityGroups", |_, _| json!(UNLIMITED)).until(35),
-    Row::new("maxSecurityGroupRules", |_, _| json!(UNLIMITED)).until(35),
-    Row::new("maxTotalFloatingIps", |_, _| json!(UNLIMITED)).until(35),
-    Row::new("totalSecurityGroupsUsed", |_, _| json!(0)).until(35),
-    Row::new("totalFloatingIpsUsed", |_, _| json!(0)).until(35),
-    Row::new("maxImageMeta", |quotas, _| json!(quotas.metadata_items.limit)).until(38),
-    Row::new("maxPersonality", |_, _| json!(INJECTED_FILES)).until(56),
-    Row::new("maxPersonalitySize", |_, _| json!(INJECTED_BYTES)).until(56),
+    Row::new("maxTotalCores", |quotas, _| quotas.limit(Quota::Cores)),
+    Row::new("maxTotalInstances", |quotas, _| quotas.limit(Quota::Instances)),
+    Row::new("maxTotalRAMSize", |quotas, _| quotas.limit(Quota::Ram)),
+    Row::new("maxTotalKeypairs", |quotas, _| quotas.limit(Quota::KeyPairs)),
+    Row::new("maxServerMeta", |quotas, _| quotas.limit(Quota::MetadataItems)),
+    Row::new("maxServerGroups", |quotas, _| quotas.limit(Quota::ServerGroups)),
+    Row::new("maxServerGroupMembers", |quotas, _| quotas.limit(Quota::ServerGroupMembers)),
+    Row::new("totalCoresUsed", |quotas, _| json!(quotas.in_use(Quota::Cores))),
+    Row::new("totalInstancesUsed", |quotas, _| json!(quotas.in_use(Quota::Instances))),
+    Row::new("totalRAMUsed", |quotas, _| json!(quotas.in_use(Quota::Ram))),
+    Row::new("totalServerGroupsUsed", |quotas, _| json!(quotas.in_use(Quota::ServerGroups))),
+    Row::new("maxSecurityGroups", |quotas, _| quotas.limit(Quota::SecurityGroups)).until(35),
+    Row::new("maxSecurityGroupRules", |quotas, _| quotas.limit(Quota::SecurityGroupRules)).until(35),
+    Row::new("maxTotalFloatingIps", |quotas, _| quotas.limit(Quota::FloatingIps)).until(35),
+    Row::new("totalSecurityGroupsUsed", |quotas, _| json!(quotas.in_use(Quota::SecurityGroups))).until(35),
+    Row::new("totalFloatingIpsUsed", |quotas, _| json!(quotas.in_use(Quota::FloatingIps))).until(35),
+    Row::new("maxImageMeta", |quotas, _| quotas.limit(Quota::MetadataItems)).until(38),
+    Row::new("maxPersonality", |quotas, _| quotas.limit(Quota::InjectedFiles)).until(56),
+    Row::new("maxPersonalitySize", |quotas, _| quotas.limit(Quota::InjectedFileContentBytes)).until(56),
 ];
 
 /// `GET /limits`.
@@ -186,8 +163,8 @@ pub fn limits(quotas: &Quotas, view: &View) -> Value {
 /// `PUT /os-quota-sets/{project}` and `PUT /os-quota-class-sets/{class}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuotaUpdate {
-    pub limits: Vec<(Quota, i64)>,
-    /// Below what is in use too.
+    pub limits: Said,
+    /// Below what is in use too, and above what there is.
     pub force: bool,
 }
 
@@ -235,12 +212,10 @@ pub fn parse_update_class(body: &Value, at: Microversion) -> Result<QuotaUpdate,
 }
 
 fn read_update(set: fields::Object) -> Result<QuotaUpdate, Fault> {
-    let mut limits = Vec::new();
-    for resource in RESOURCES {
-        let limit = set.read(resource.name, |input| input.integer(UNLIMITED..=INTEGER_MAX))?;
-        match (resource.known, limit) {
-            (Known::Kept(quota), Some(limit)) => limits.push((quota, limit)),
-            (Known::Retired(_), Some(_)) | (Known::Kept(_) | Known::Retired(_), None) => (),
+    let mut limits = Said::new();
+    for quota in Quota::ALL {
+        if let Some(limit) = set.read(quota.name(), |input| input.integer(UNLIMITED..=INTEGER_MAX))? {
+            limits.insert(*quota, limit);
         }
     }
     Ok(QuotaUpdate { limits, force: set.read("force", Input::boolean)?.unwrap_or(false) })

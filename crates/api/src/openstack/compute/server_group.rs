@@ -34,6 +34,10 @@ pub enum Policy {
     SoftAntiAffinity,
 }
 
+/// What stands behind the question mark of a list. That `all_projects` is there is enough, whatever it says.
+pub const LIST_QUERY: &[&str] = &["all_projects", "limit", "offset"];
+pub const ALL_PROJECTS: &str = "all_projects";
+
 type Row = Field<ServerGroup>;
 
 const GROUP: &[Row] = &[

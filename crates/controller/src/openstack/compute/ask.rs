@@ -83,7 +83,10 @@ impl Ask {
 
     /// About what is that project's.
     pub(super) fn may_in(&self, operation: Operation, project: Option<&ProjectId>) -> Result<(), Fault> {
-        let target = Target { project, ..Target::default() };
+        self.may_on(operation, Target { project, ..Target::default() })
+    }
+
+    pub(super) fn may_on(&self, operation: Operation, target: Target<'_>) -> Result<(), Fault> {
         if policy::permits(operation, self.requester(), target) {
             return Ok(());
         }

@@ -15,8 +15,14 @@ mod flavors;
 mod host_sizes;
 mod hosts;
 mod hypervisors;
+mod keypairs;
+mod made_key;
+mod public_key;
+mod quotas;
+mod server_groups;
 mod servers;
 mod services;
+mod usage;
 mod version;
 mod zones;
 
@@ -52,6 +58,7 @@ pub fn router() -> Router<Shared> {
         )
         .merge(servers())
         .merge(hosts::routes())
+        .merge(tenancy())
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(version::negotiate));
@@ -82,6 +89,22 @@ fn servers() -> Router<Shared> {
         .route("/servers/{id}/migrations/{number}", get(migrations::show).delete(migrations::abort))
         .route("/servers/{id}/migrations/{number}/action", post(migrations::act))
         .route("/os-migrations", get(migrations::list))
+}
+
+/// What users have besides servers, and how much of it they may have.
+fn tenancy() -> Router<Shared> {
+    Router::new()
+        .route("/os-keypairs", get(keypairs::list).post(keypairs::create))
+        .route("/os-keypairs/{name}", get(keypairs::show).delete(keypairs::delete))
+        .route("/limits", get(quotas::show_limits))
+        .route("/os-quota-sets/{project}", get(quotas::show).put(quotas::update).delete(quotas::delete))
+        .route("/os-quota-sets/{project}/detail", get(quotas::detail))
+        .route("/os-quota-sets/{project}/defaults", get(quotas::defaults))
+        .route("/os-quota-class-sets/{class}", get(quotas::show_class).put(quotas::update_class))
+        .route("/os-simple-tenant-usage", get(usage::list))
+        .route("/os-simple-tenant-usage/{project}", get(usage::show))
+        .route("/os-server-groups", get(server_groups::list).post(server_groups::create))
+        .route("/os-server-groups/{id}", get(server_groups::show).delete(server_groups::delete))
 }
 
 async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {

@@ -66,3 +66,23 @@ fn a_request_knows_more_from_version_to_version() {
     check(json!({"name": "k "}), 1, None);
     check(json!({"public_key": "ssh-rsa A"}), 1, None);
 }
+
+#[test]
+fn a_query_means_more_from_version_to_version() {
+    let check = |minor, want_owner: Option<&str>, want_page: Result<(usize, Option<&str>), u16>| {
+        let at = Microversion::v2(minor);
+        let query = Query::parse(Some("user_id=u&limit=1"), LIST_QUERY, at).unwrap();
+        assert_eq!(owner(&query, at), want_owner, "2.{minor}");
+        let other = Keypair { name: "l".into(), ..keypair() };
+        let got = page(vec![keypair(), other], &query, at).map_err(|fault| fault.status);
+        let got = got.map(|(page, next)| (page.len(), next));
+        assert_eq!(got, want_page.map(|(count, next)| (count, next.map(str::to_owned))), "2.{minor}");
+    };
+    check(9, None, Ok((2, None)));
+    check(10, Some("u"), Ok((2, None)));
+    check(34, Some("u"), Ok((2, None)));
+    check(35, Some("u"), Ok((1, Some("user_id=u&limit=1&marker=k"))));
+    let query = Query::parse(Some("marker=x"), LIST_QUERY, Microversion::LAST).unwrap();
+    assert_eq!(page(vec![keypair()], &query, Microversion::LAST).unwrap_err().status, 400);
+    assert!(Query::parse(Some("limit=1"), QUERY, Microversion::v2(75)).is_err());
+}

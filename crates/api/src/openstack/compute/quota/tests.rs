@@ -6,16 +6,16 @@ use super::{
 };
 
 fn quotas() -> Quotas {
-    let of = |limit| Allowance { limit, in_use: 1 };
+    let said = Said::from([(Quota::ServerGroupMembers, -1), (Quota::SecurityGroups, 7)]);
     Quotas {
-        cores: of(20),
-        instances: of(10),
-        ram_mb: of(51_200),
-        key_pairs: of(100),
-        metadata_items: of(128),
-        server_groups: of(10),
-        server_group_members: of(-1),
+        limits: Limits::of_layers([&said]),
+        servers: ProjectUse { instances: 2, cores: 3, ram_mb: 512 },
+        server_groups: 1,
     }
+}
+
+fn limits_of() -> Limits {
+    quotas().limits
 }
 
 const KEPT: [&str; 5] = ["cores", "instances", "ram", "key_pairs", "metadata_items"];
@@ -33,9 +33,9 @@ fn sorted(lists: &[&[&'static str]]) -> Vec<&'static str> {
 fn quotas_are_told_until_the_version_that_dropped_them() {
     let check = |minor, want: &[&[&'static str]]| {
         let view = member(minor);
-        assert_eq!(names(&updated(&quotas(), &view)["quota_set"]), sorted(want), "2.{minor}");
+        assert_eq!(names(&updated(&limits_of(), &view)["quota_set"]), sorted(want), "2.{minor}");
         let with_id = sorted(&[want, &[&["id"]]].concat());
-        assert_eq!(names(&show("p", &quotas(), &view)["quota_set"]), with_id, "2.{minor}");
+        assert_eq!(names(&show("p", &limits_of(), &view)["quota_set"]), with_id, "2.{minor}");
         assert_eq!(names(&detail("p", &quotas(), &view)["quota_set"]), with_id, "2.{minor}");
     };
     check(1, &[&KEPT, &GROUPS, &NETWORK, &FILES]);
@@ -44,17 +44,19 @@ fn quotas_are_told_until_the_version_that_dropped_them() {
     check(56, &[&KEPT, &GROUPS, &FILES]);
     check(57, &[&KEPT, &GROUPS]);
     let body = detail("p", &quotas(), &member(57));
-    assert_eq!(body["quota_set"]["cores"], json!({"limit": 20, "in_use": 1, "reserved": 0}));
-    assert_eq!(show("p", &quotas(), &member(57))["quota_set"]["id"], "p");
+    assert_eq!(body["quota_set"]["cores"], json!({"limit": 20, "in_use": 3, "reserved": 0}));
+    assert_eq!(body["quota_set"]["key_pairs"], json!({"limit": 100, "in_use": 0, "reserved": 0}));
+    assert_eq!(body["quota_set"]["server_group_members"]["limit"], -1);
+    assert_eq!(show("p", &limits_of(), &member(57))["quota_set"]["id"], "p");
 }
 
 #[test]
 fn a_class_knew_nothing_of_groups_before_2_50() {
     let check = |minor, want: &[&[&'static str]]| {
         let view = member(minor);
-        assert_eq!(names(&updated_class(&quotas(), &view)["quota_class_set"]), sorted(want), "2.{minor}");
+        assert_eq!(names(&updated_class(&limits_of(), &view)["quota_class_set"]), sorted(want), "2.{minor}");
         let with_id = sorted(&[want, &[&["id"]]].concat());
-        assert_eq!(names(&show_class("default", &quotas(), &view)["quota_class_set"]), with_id, "2.{minor}");
+        assert_eq!(names(&show_class("default", &limits_of(), &view)["quota_class_set"]), with_id, "2.{minor}");
     };
     check(1, &[&KEPT, &NETWORK, &FILES]);
     check(49, &[&KEPT, &NETWORK, &FILES]);
@@ -96,23 +98,31 @@ fn limits_lose_what_is_no_longer_there() {
     check(39, &[&files]);
     check(56, &[&files]);
     check(57, &[]);
+    let told = &limits(&quotas(), &member(1))["limits"]["absolute"];
+    let check = |name: &str, want: i64| assert_eq!(told[name], want, "{name}");
+    check("maxTotalRAMSize", 51_200);
+    check("totalRAMUsed", 512);
+    check("totalInstancesUsed", 2);
+    check("totalServerGroupsUsed", 1);
+    check("maxSecurityGroups", 7);
+    check("maxPersonalitySize", 10_240);
 }
 
 #[test]
-fn a_change_sets_what_is_kept_and_takes_what_the_version_has() {
+fn a_change_takes_what_the_version_has() {
     let check = |set: Value, minor, want: Option<QuotaUpdate>| {
         let got = parse_update(&json!({ "quota_set": set }), Microversion::v2(minor));
         assert_eq!(got.as_ref().ok(), want.as_ref(), "{set} at 2.{minor}: {got:?}");
     };
-    let update = |limits: &[(Quota, i64)], force| Some(QuotaUpdate { limits: limits.to_vec(), force });
+    let update = |limits: &[(Quota, i64)], force| Some(QuotaUpdate { limits: limits.iter().copied().collect(), force });
     check(json!({}), 1, update(&[], false));
     check(json!({"cores": "5", "ram": -1, "force": "True"}), 57, update(&[(Quota::Cores, 5), (Quota::Ram, -1)], true));
     check(json!({"cores": -2}), 57, None);
     check(json!({"cores": 2_147_483_648_u64}), 57, None);
     check(json!({"cores": null}), 57, None);
-    check(json!({"floating_ips": 1}), 35, update(&[], false));
+    check(json!({"floating_ips": 1}), 35, update(&[(Quota::FloatingIps, 1)], false));
     check(json!({"floating_ips": 1}), 36, None);
-    check(json!({"injected_files": 1}), 56, update(&[], false));
+    check(json!({"injected_files": 1}), 56, update(&[(Quota::InjectedFiles, 1)], false));
     check(json!({"injected_files": 1}), 57, None);
     check(json!({"gigabytes": 1}), 1, None);
     let class =

@@ -118,7 +118,7 @@ async fn newest_first(
     let mut servers = matching(app, filter, wanted, before, limit + 1).await?;
     let more = servers.len() > limit;
     servers.truncate(limit);
-    let next = servers.last().filter(|_| more).map(|last| query.with_marker(&last.id.to_string()));
+    let next = servers.last().filter(|_| more).map(|last| query.after(&last.id.to_string()));
     Ok((servers, next))
 }
 
