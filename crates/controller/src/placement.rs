@@ -11,6 +11,7 @@ use whimbrel_core::{
     id::{FlavorId, HostName, ImageId, InstanceId},
     instance::InstanceSpec,
     precheck::Placement,
+    quota::Limits,
     schedule::{self, Candidate, Place, Wanted, Wishes},
     server::{Ownership, ServerDetails},
 };
@@ -32,6 +33,7 @@ pub struct NewServer {
     pub owner: Ownership,
     pub details: ServerDetails,
     pub wishes: Wishes,
+    pub limits: Option<Limits>,
 }
 
 /// A host that might take the server.
@@ -83,6 +85,7 @@ pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer
             room,
             owner: wanted.owner.clone(),
             details: wanted.details.clone(),
+            limits: wanted.limits.clone(),
             created_us: App::now_us(),
         };
         let admit = |load: &HostLoad| match placement(spec, &books.with(load)).check() {
@@ -93,6 +96,12 @@ pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer
             Ok(()) => {
                 app.servers_changed.notify_one();
                 return Ok(spec.id);
+            }
+            // No other host has room for it either.
+            Err(StoreError::Refused { reasons })
+                if reasons.iter().any(|reason| reason.code == FailureCode::Forbidden) =>
+            {
+                return Err(ApiError::of_reasons("quota", reasons));
             }
             Err(StoreError::Refused { reasons }) => refused.extend(reasons),
             Err(error) => return Err(error.into()),

@@ -2,12 +2,13 @@
 //!
 //! `host` and `epoch` follow the agents' journals: who owns at the higher epoch is right, whatever was written here before.
 
-use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
-    failure::Failure,
+    failure::{Failure, FailureCode},
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId},
     identity::{ProjectId, UserId},
     instance::{InstanceSpec, PowerState},
+    quota::{self as core_quota, Limits, ProjectUse},
     server::{Ownership, ServerDetails},
 };
 
@@ -15,9 +16,10 @@ use crate::{
     HostLoad, Page, PageAsk, Room, Store,
     claim::{self, Claim},
     counter,
-    error::{Result, conflict, db, not_found, unique},
+    error::{Result, StoreError, conflict, db, not_found, unique},
+    quota,
     record::{Record, bigint, json, stored_words},
-    server_group,
+    server_group, turn,
 };
 
 stored_words!(
@@ -78,6 +80,8 @@ pub struct NewInstance {
     pub room: Room,
     pub owner: Ownership,
     pub details: ServerDetails,
+    /// Of its owner's project, where there are any.
+    pub limits: Option<Limits>,
     pub created_us: i64,
 }
 
@@ -145,6 +149,20 @@ pub(crate) fn owner_columns(owner: &Ownership) -> (String, String) {
     (text(owner.project.as_ref().map(ProjectId::as_str)), text(owner.user.as_ref().map(UserId::as_str)))
 }
 
+/// The project's turn first: two who look at the last server of a quota look one after the other.
+async fn within_limits(transaction: &mut Transaction<'static, Any>, new: &NewInstance) -> Result<()> {
+    let (Some(project), Some(limits)) = (&new.owner.project, &new.limits) else { return Ok(()) };
+    turn::take(transaction, &format!("servers of {project}")).await?;
+    let used = quota::servers_use(transaction, project, None).await?;
+    let wanted = ProjectUse { instances: 1, cores: new.spec.vcpus.into(), ram_mb: new.spec.ram_mb };
+    core_quota::check(limits, &used, &wanted).map_err(|exceeded| StoreError::Refused {
+        reasons: vec![
+            Failure::new(FailureCode::Forbidden, exceeded.to_string())
+                .hint("delete servers that are not needed, or ask for a higher quota"),
+        ],
+    })
+}
+
 impl Store {
     /// The instance and its claim. `admit` is asked with the host's load, while nobody else can claim there.
     pub async fn create_instance(
@@ -153,6 +171,7 @@ impl Store {
         admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
     ) -> Result<()> {
         let mut transaction = self.begin("create server").await?;
+        within_limits(&mut transaction, new).await?;
         claim::take_turn(&mut transaction, &new.host).await?;
         let id = new.spec.id;
         let number = counter::next(&mut transaction, counter::SERVER).await?;

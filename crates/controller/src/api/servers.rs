@@ -59,6 +59,7 @@ pub(super) async fn create(
         owner: Ownership::default(),
         details: ServerDetails::default(),
         wishes: Wishes { extra_specs, ..Wishes::default() },
+        limits: None,
     };
     let spec = wanted.spec.clone();
     let created = match placement::place(&app, wanted, &candidates).await {

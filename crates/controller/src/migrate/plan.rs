@@ -27,6 +27,7 @@ use crate::{
     answer::Answer,
     app::App,
     books::{Books, usable},
+    openstack::compute::servers::groups::group_of,
     places::place_of,
 };
 
@@ -91,7 +92,16 @@ pub(super) async fn planned(
     let extra_specs = app.store.extra_specs(Some(row.flavor)).await?.remove(&row.flavor).unwrap_or_default();
     // Who names a host knows that it is disabled, and why.
     let zone = row.details.availability_zone.clone();
-    let wishes = Wishes { disabled_too: named.is_some(), extra_specs, zone, ..Wishes::default() };
+    let group = match row.details.group {
+        Some(id) => match app.store.server_group(id).await {
+            Ok(group) => Some(group_of(app, &group, Some(row.id)).await?),
+            // It went; its servers stay.
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    let wishes = Wishes { disabled_too: named.is_some(), extra_specs, zone, group, ..Wishes::default() };
     let wanted = Wanted {
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),

@@ -474,6 +474,8 @@ async fn boot(place: &Place, server: &str) -> Result<whimbrel_core::id::Instance
         os_command_line: None,
         iothreads: false,
         machine: None,
+        config_drive: false,
+        user_data: None,
     };
     place.client.create_server(&new).await.map(|server| server.id)
 }

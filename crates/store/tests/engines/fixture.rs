@@ -97,6 +97,7 @@ pub fn instance(number: u128, name: &str, at: &str) -> NewInstance {
         room: ROOM,
         owner: Default::default(),
         details: Default::default(),
+        limits: None,
         created_us: NOW_US,
     }
 }

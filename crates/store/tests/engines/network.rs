@@ -343,7 +343,7 @@ pub async fn a_server_has_all_its_ports_or_none(database: Database) {
     let absent = store.claim_ports("vm2", owner, &[PortWish::Take(PortId(uuid(77)))], NOW_US).await;
     assert_not_found(store_error(absent), "port", &uuid(77).to_string());
 
-    assert_eq!(store.claims_of_nobody(NOW_US + 6).await.unwrap(), [device.clone()]);
+    assert_eq!(store.claims_of_nobody(NOW_US + 6).await.unwrap(), std::slice::from_ref(&device));
     assert!(store.claims_of_nobody(NOW_US + 5).await.unwrap().is_empty(), "it may still be in the making");
     store.create_instance(&vm, |_| Ok(())).await.unwrap();
     assert!(store.claims_of_nobody(NOW_US + 6).await.unwrap().is_empty());
@@ -353,7 +353,7 @@ pub async fn a_server_has_all_its_ports_or_none(database: Database) {
     let free = store.port(given.id).await.unwrap();
     assert_eq!(free, PortRow { generation: 3, updated_us: NOW_US + 7, ..given });
     let left = store.list_ports(&PortFilter { network: None, project: Some(project("p1")) }, &ALL).await.unwrap();
-    assert_eq!(left.items, [free.clone()]);
+    assert_eq!(left.items, std::slice::from_ref(&free));
     let on_other = PortFilter { network: Some(other.id), project: None };
     assert!(store.list_ports(&on_other, &ALL).await.unwrap().items.is_empty());
     store.delete_port(free.id).await.unwrap();

@@ -27,6 +27,7 @@ pub mod flavor;
 pub mod host_id;
 pub mod hypervisor;
 pub mod instance_action;
+pub mod interface;
 pub mod keypair;
 pub mod literal;
 pub mod migration;

@@ -6,7 +6,7 @@
 //! | `fields` | the strict reading of a request |
 //! | `list` | filters, fields, order and pages of a list |
 //! | `fault` | the error body |
-//! | `network`, `subnet`, `port` | the resources that guests are connected by |
+//! | `networks`, `subnet`, `port` | the resources that guests are connected by |
 //! | `security_group`, `security_group_rule` | groups and their rules, which are kept and not enforced |
 //! | `service` | versions, extensions, availability zones, quotas: what the service says of itself |
 //!
@@ -17,7 +17,7 @@
 pub mod fault;
 pub mod fields;
 pub mod list;
-pub mod network;
+pub mod networks;
 pub mod port;
 pub mod resource;
 pub mod security_group;

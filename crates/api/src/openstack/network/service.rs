@@ -1,7 +1,8 @@
 //! What the service says of itself: versions, extensions, availability zones, quotas.
 //!
-//! Ground rules: an extension is named only where all of it is there, since clients decide by it what they ask for; routers and
-//! floating IPs are not, so their lists are empty and their extensions unnamed.
+//! Ground rules: an extension is named only where what clients use of it is there, since they decide by it what they ask for;
+//! routers and floating IPs are not, so their lists are empty and their extensions unnamed, and so is that of quotas, which can
+//! only be read.
 
 use serde_json::{Map, Value, json};
 
@@ -30,7 +31,6 @@ const EXTENSIONS: &[Extension] = &[
     extension("pagination", "Pagination support", "Lists come in pages."),
     extension("project-id", "project_id field enabled", "project_id beside tenant_id."),
     extension("provider", "Provider Network", "On which wire a network is: flat or vlan, on a bridge of the hosts."),
-    extension("quotas", "Quota management support", "What a project may have; read only."),
     extension("security-group", "security-group", "Security groups; kept, not enforced."),
     extension("sorting", "Sorting support", "Lists come in the order that is asked for."),
     extension("standard-attr-description", "standard-attr-description", "A description of everything."),

@@ -20,7 +20,7 @@ mod made_key;
 mod public_key;
 mod quotas;
 mod server_groups;
-mod servers;
+pub(crate) mod servers;
 mod services;
 mod usage;
 mod version;
@@ -71,7 +71,7 @@ pub fn router() -> Router<Shared> {
 }
 
 fn servers() -> Router<Shared> {
-    use servers::{action, change, create, history, list, metadata, migrations};
+    use servers::{action, change, create, history, interfaces, list, metadata, migrations};
     Router::new()
         .route("/servers", get(list::list).post(create::create))
         .route("/servers/detail", get(list::detail))
@@ -83,6 +83,8 @@ fn servers() -> Router<Shared> {
         .route("/servers/{id}/tags/{tag}", get(metadata::has_tag).put(metadata::add_tag).delete(metadata::remove_tag))
         .route("/servers/{id}/ips", get(metadata::ips))
         .route("/servers/{id}/ips/{network}", get(metadata::ips_of))
+        .route("/servers/{id}/os-interface", get(interfaces::list))
+        .route("/servers/{id}/os-interface/{port}", get(interfaces::show))
         .route("/servers/{id}/os-instance-actions", get(history::list))
         .route("/servers/{id}/os-instance-actions/{request_id}", get(history::show))
         .route("/servers/{id}/migrations", get(migrations::of_server))

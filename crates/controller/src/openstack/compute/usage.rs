@@ -157,6 +157,7 @@ mod tests {
             format: DiskFormat::Qcow2,
             virtual_bytes,
             base: None,
+            read_only: false,
         };
         UsageRow {
             id,

@@ -8,7 +8,10 @@
 //! Words of refusals are Nova's, since they are told by the Compute API.
 //! Source: nova, network/neutron.py (`_get_available_networks`, `_validate_requested_network_ids`, `validate_networks`).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -284,13 +287,14 @@ async fn attached(store: &Store, rows: Vec<PortRow>) -> Result<Vec<Attached>, St
     let mut networks: BTreeMap<NetworkId, (NetworkRow, Vec<SubnetRow>)> = BTreeMap::new();
     let mut found = Vec::new();
     for row in rows {
-        if !networks.contains_key(&row.network) {
-            let both = (store.network(row.network).await?, subnets(store, row.network).await?);
-            networks.insert(row.network, both);
-        }
-        if let Some((network, subnets)) = networks.get(&row.network) {
-            found.push(connect(row, network, subnets));
-        }
+        let (network, subnets) = match networks.entry(row.network) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let both = (store.network(row.network).await?, subnets(store, row.network).await?);
+                place.insert(both)
+            }
+        };
+        found.push(connect(row, network, subnets));
     }
     Ok(found)
 }

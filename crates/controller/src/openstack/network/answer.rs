@@ -9,7 +9,7 @@ use axum::{
 use serde_json::Value;
 use whimbrel_api::openstack::network::{
     fault::{BAD_REQUEST, Fault},
-    network::NETWORK,
+    networks::NETWORK,
     port::PORT,
     security_group::SECURITY_GROUP,
     security_group_rule::SECURITY_GROUP_RULE,

@@ -7,7 +7,6 @@
 //!
 //! Ground rules: a network is a wire that an administrator names; who may not see a thing is told that it is not there, who may
 //! see and not change it is told so; routers and floating IPs are not offered, which their empty lists say.
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the making of servers"))]
 pub(crate) mod allocate;
 mod answer;
 mod ask;

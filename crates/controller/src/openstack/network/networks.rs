@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 use whimbrel_api::openstack::network::{
     fault::Fault,
-    network::{self, NETWORK, Network},
+    networks::{self as bodies, NETWORK, Network},
 };
 use whimbrel_core::{
     id::NetworkId,
@@ -89,7 +89,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
-    let new = network::parse_create(&body)?;
+    let new = bodies::parse_create(&body)?;
     let project = ask.owner(Operation::WriteNetworks, new.project)?;
     let change = new.change;
     if new.provider.is_some() || change.mtu.is_some() || change.shared == Some(true) || change.external == Some(true) {
@@ -137,7 +137,7 @@ pub(super) async fn update(
     Body(body): Body,
 ) -> Answer<Json<Value>> {
     let mut row = writable(&app, &ask, &id).await?;
-    let change = network::parse_update(&body)?;
+    let change = bodies::parse_update(&body)?;
     if change.is_for_admin() {
         ask.may(Operation::WriteProviderNetworks, Some(&row.project))?;
     }

@@ -3,7 +3,7 @@
 use axum::{Json, extract::Path};
 use serde_json::{Value, json};
 use whimbrel_api::openstack::network::{
-    network::NETWORK, port::PORT, security_group::SECURITY_GROUP, security_group_rule::SECURITY_GROUP_RULE, service,
+    networks::NETWORK, port::PORT, security_group::SECURITY_GROUP, security_group_rule::SECURITY_GROUP_RULE, service,
     subnet::SUBNET,
 };
 use whimbrel_core::identity::{ProjectId, policy::Operation};

@@ -33,8 +33,9 @@ use whimbrel_core::{
     id::{FlavorId, ImageId, InstanceId},
     identity::policy::Operation,
     image as image_policy,
-    schedule::{Neighbour, Wishes},
-    server::{FlavorCopy, NicAddresses, ServerDetails},
+    quota::{self, Quota, UNLIMITED},
+    schedule::{Group, Neighbour, Wishes},
+    server::{FlavorCopy, NicAddresses, ServerDetails, ServerKey},
 };
 use whimbrel_daemon::pki::Secret;
 use whimbrel_store::{FlavorRow, ImageEntry, ImageRow, StoreError};
@@ -43,9 +44,10 @@ use super::{
     super::{
         answer::{Answer, Body},
         ask::Ask,
-        flavors,
+        flavors, quotas,
     },
     drive,
+    groups::group_of,
 };
 use crate::{
     app::{App, Shared},
@@ -61,6 +63,8 @@ use crate::{
 /// Nova's default quota of servers; a request for more is a mistake.
 const SERVERS_AT_ONCE_MAX: u32 = 100;
 const HOSTNAME_BYTES_MAX: usize = 63;
+/// The bound was looked at before.
+const GROUP_MEMBERS_UNBOUNDED: i64 = UNLIMITED;
 const ADMIN_PASS_CHARS: usize = 12;
 
 pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<Response> {
@@ -198,6 +202,7 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     let id = InstanceId(Uuid::now_v7());
     let name = if new.count_max > 1 { format!("{}-{}", new.name, turn.index + 1) } else { new.name.clone() };
     let mut details = details(new, parts, &name, turn);
+    details.key = key(app, ask, new).await?;
     let host = new.host.as_deref().or(new.hypervisor_hostname.as_deref()).or(named_place(new));
     if let Some(host) = host {
         super::known_host(app, host).await?;
@@ -218,7 +223,7 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     let up: Vec<_> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
     let mut spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &HashSet::new())?;
     let candidates = placement::candidates(app, host).await?;
-    let wishes = wishes(app, new, parts, &details).await?;
+    let wishes = wishes(app, ask, new, parts, &details).await?;
     let attached = attach(app, ask, new, id).await?;
     spec.nics = attached.iter().map(Attached::nic).collect();
     details.nics = attached.iter().map(addresses).collect();
@@ -243,25 +248,63 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
         owner: ask.ownership(),
         wishes,
         details,
+        limits: Some(quotas::limits(app, ask.requester().project(), None).await?),
     };
     if let Err(refused) = placement::place(app, wanted, &candidates).await {
         allocate::release(&app.store, id, App::now_us()).await?;
         config_drive::forget(app, &made).await.map_err(Failure::from)?;
         return Err(refused.into());
     }
+    if let Some(group) = new.hints.group {
+        app.store.join_server_group(group, id, &ask.requester().user, GROUP_MEMBERS_UNBOUNDED).await?;
+    }
     super::history::begun(app, ask, id, "create").await?;
     Ok(id)
 }
 
+/// A copy, since the pair may go.
+async fn key(app: &App, ask: &Ask, new: &NewServer) -> Answer<Option<ServerKey>> {
+    let Some(name) = &new.key_name else { return Ok(None) };
+    match app.store.key_pair(&ask.requester().user, name).await {
+        Err(StoreError::NotFound { .. }) => Err(Fault::new(400, "Invalid key_name provided.").into()),
+        other => {
+            let pair = other?;
+            Ok(Some(ServerKey { name: pair.name, kind: pair.kind.to_string(), public_key: pair.public_key }))
+        }
+    }
+}
+
 /// What its owner asks of the scheduler.
-async fn wishes(app: &App, new: &NewServer, parts: &Parts, details: &ServerDetails) -> Answer<Wishes> {
+async fn wishes(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, details: &ServerDetails) -> Answer<Wishes> {
     Ok(Wishes {
         zone: details.availability_zone.clone(),
         extra_specs: parts.copy.extra_specs.clone(),
+        group: match new.hints.group {
+            Some(id) => Some(group(app, ask, id).await?),
+            None => None,
+        },
         different_from: neighbours(app, &new.hints.different_host).await?,
         same_as: neighbours(app, &new.hints.same_host).await?,
         ..Wishes::default()
     })
+}
+
+/// The group, if the requester has it and a place in it is left.
+async fn group(app: &App, ask: &Ask, id: Uuid) -> Answer<Group> {
+    let missing = || Fault::new(400, format!("Instance group {id} could not be found."));
+    let row = match app.store.server_group(id).await {
+        Err(StoreError::NotFound { .. }) => return Err(missing().into()),
+        other => other?,
+    };
+    let requester = ask.requester();
+    if requester.project() != Some(&row.project) && !ask.is_admin() {
+        return Err(missing().into());
+    }
+    let limits = quotas::limits(app, Some(&row.project), Some(&requester.user)).await?;
+    if !quota::has_room(limits.of(Quota::ServerGroupMembers), row.members.len() as u64) {
+        return Err(Fault::new(403, "Quota exceeded, too many servers in group").into());
+    }
+    Ok(group_of(app, &row, None).await?)
 }
 
 /// Where these servers are; one that is not there is nowhere.

@@ -6,10 +6,12 @@
 //! | `list`, `wanted` | lists and their filters |
 //! | `create` | a new server: flavor, image, networks, keys into hardware and details |
 //! | `drive` | what a new server is told of itself |
+//! | `groups` | a server group as the scheduler sees it |
 //! | `change` | name, description, metadata, tags, deletion |
 //! | `action`, `power` | what a server can be asked to do |
 //! | `live` | the move of a running server |
 //! | `migrations` | moves as the API shows and ends them |
+//! | `interfaces` | its ports |
 //! | `history` | what was done to a server |
 //!
 //! Ground rules: a server is found by its id alone (clients try names first, and want 404 for them); to who may not see it, it is
@@ -18,7 +20,9 @@ pub(super) mod action;
 pub(super) mod change;
 pub(super) mod create;
 mod drive;
+pub(crate) mod groups;
 pub(super) mod history;
+pub(super) mod interfaces;
 pub(super) mod list;
 mod live;
 pub(super) mod metadata;
