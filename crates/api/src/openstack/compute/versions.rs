@@ -44,9 +44,18 @@ pub fn list(root: &str, offer: Offer) -> Value {
 
 /// The answer to `GET /v2.1/`.
 pub fn show(root: &str, offer: Offer) -> Value {
+    described(&CURRENT, root, offer)
+}
+
+/// The answer to `GET /v2/`, below which nothing else is.
+pub fn show_legacy(root: &str, offer: Offer) -> Value {
+    described(&LEGACY, root, offer)
+}
+
+fn described(known: &Known, root: &str, offer: Offer) -> Value {
     let described = json!({ "rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/" });
-    let mut version = entry(&CURRENT, offer, json!([own_link(&CURRENT, root), described]));
-    version["media-types"] = json!([{ "base": "application/json", "type": CURRENT.media }]);
+    let mut version = entry(known, offer, json!([own_link(known, root), described]));
+    version["media-types"] = json!([{ "base": "application/json", "type": known.media }]);
     json!({ "version": version })
 }
 

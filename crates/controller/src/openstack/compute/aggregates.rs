@@ -38,7 +38,8 @@ fn record(row: AggregateRow) -> Aggregate {
 }
 
 fn parse_id(id: &str) -> Result<u64, Fault> {
-    id.parse().map_err(|_| Fault::new(400, format!("id must be an integer, not {id}")))
+    let number: i64 = id.parse().map_err(|_| Fault::new(400, format!("id must be an integer, not {id}")))?;
+    u64::try_from(number).map_err(|_| Fault::new(404, format!("Aggregate {id} could not be found.")))
 }
 
 async fn shown(app: &App, ask: &Ask, id: u64) -> Answer<Json<Value>> {

@@ -65,6 +65,8 @@ pub fn router() -> Router<Shared> {
     Router::new()
         .route(ROOT, get(all_versions))
         .route("/compute/", get(all_versions))
+        .route("/compute/v2", get(legacy_version))
+        .route("/compute/v2/", get(legacy_version))
         .route(VERSIONED, get(this_version))
         .route("/compute/v2.1/", get(this_version))
         .nest(VERSIONED, versioned)
@@ -115,6 +117,10 @@ async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Respon
 
 async fn this_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
     Json(versions::show(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+}
+
+async fn legacy_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show_legacy(&format!("{base}{ROOT}"), version::OFFER)).into_response()
 }
 
 async fn no_such_call(uri: Uri) -> Response {

@@ -48,6 +48,7 @@ use super::{
     },
     drive,
     groups::group_of,
+    metadata::few_enough,
 };
 use crate::{
     app::{App, Shared},
@@ -80,6 +81,7 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
         );
         return Err(Fault::new(403, why).into());
     }
+    few_enough(&quotas::limits(&app, ask.requester().project(), None).await?, &new.metadata)?;
     let parts = parts(&app, &ask, &new).await?;
     let reservation = format!("r-{}", &Uuid::now_v7().simple().to_string()[24..]);
     let admin_pass = password(&new)?;

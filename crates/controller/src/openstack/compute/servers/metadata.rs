@@ -25,20 +25,23 @@ use whimbrel_api::openstack::{
     fault::Fault,
     microversion::Microversion,
 };
-use whimbrel_core::identity::policy::Operation;
+use whimbrel_core::{
+    identity::policy::Operation,
+    quota::{Limits, Quota},
+};
 use whimbrel_store::InstanceRow;
 
 use super::{
     super::{
         answer::{Answer, Body},
         ask::Ask,
+        quotas,
     },
     change::described,
     find, record, seen,
 };
 use crate::app::Shared;
 
-const ITEMS_MAX: usize = 128;
 const TAGS_SINCE: Microversion = Microversion::v2(26);
 
 pub(in super::super) async fn all(ask: Ask, State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
@@ -84,9 +87,10 @@ async fn write(
     change: impl Fn(&mut BTreeMap<String, String>),
 ) -> Answer<Json<Value>> {
     let row = changeable(&app, &ask, &id, "update metadata").await?;
+    let limits = quotas::limits(&app, row.owner.project.as_ref(), None).await?;
     let row = described(&app, row, |_, details| {
         change(&mut details.metadata);
-        few_enough(&details.metadata)
+        few_enough(&limits, &details.metadata)
     })
     .await?;
     Ok(Json(json!({ "metadata": row.details.metadata })))
@@ -103,9 +107,10 @@ pub(in super::super) async fn set_one(
         return Err(Fault::new(400, "Request body and URI mismatch").into());
     };
     let row = changeable(&app, &ask, &id, "update metadata").await?;
+    let limits = quotas::limits(&app, row.owner.project.as_ref(), None).await?;
     described(&app, row, |_, details| {
         details.metadata.insert(key.clone(), value.clone());
-        few_enough(&details.metadata)
+        few_enough(&limits, &details.metadata)
     })
     .await?;
     Ok(Json(json!({ "meta": items })))
@@ -137,10 +142,12 @@ async fn changeable(app: &Shared, ask: &Ask, id: &str, what: &str) -> Answer<Ins
     Ok(row)
 }
 
-fn few_enough(metadata: &BTreeMap<String, String>) -> Result<(), Fault> {
-    match metadata.len() <= ITEMS_MAX {
-        true => Ok(()),
-        false => Err(Fault::new(403, format!("Maximum number of metadata items exceeds {ITEMS_MAX}"))),
+pub(super) fn few_enough(limits: &Limits, metadata: &BTreeMap<String, String>) -> Result<(), Fault> {
+    let most = limits.of(Quota::MetadataItems);
+    match usize::try_from(most).is_ok_and(|most| metadata.len() > most) {
+        true => Err(Fault::new(403, format!("Maximum number of metadata items exceeds {most}"))),
+        // Below zero is unlimited.
+        false => Ok(()),
     }
 }
 
