@@ -18,6 +18,8 @@ pub struct BootLine {
     pub rates: Rates,
     /// Checked RAM in MiB.
     pub ram_mb: u32,
+    /// The kernel says little on the console.
+    pub quiet: bool,
     /// Region of the root disk that the write load works on, in MiB.
     pub region_mb: u32,
 }
@@ -30,6 +32,7 @@ impl Default for BootLine {
             peer: None,
             rates: Rates { write_bps: 0, fsync_hz: 10, ram_bps: 1_000_000 },
             ram_mb: 64,
+            quiet: true,
             region_mb: 512,
         }
     }
@@ -37,7 +40,8 @@ impl Default for BootLine {
 
 impl fmt::Display for BootLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "console=ttyS0 quiet panic=-1 whimbrel.name={}", self.name)?;
+        let quiet = if self.quiet { " quiet" } else { "" };
+        write!(f, "console=ttyS0{quiet} panic=-1 whimbrel.name={}", self.name)?;
         if let Some((address, prefix)) = self.ip {
             write!(f, " whimbrel.ip={address}/{prefix}")?;
         }

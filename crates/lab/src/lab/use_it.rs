@@ -80,7 +80,8 @@ impl Lab {
         let made = tokio::task::spawn_blocking(move || image::prepare(&cache, &from)).await??;
         let client = self.site().client()?;
         // For servers that are made without a line of their own, as OpenStack's clients make them.
-        let alone = Some(BootLine::default().to_string());
+        // They are looked at by their consoles, if at all.
+        let alone = Some(BootLine { quiet: false, ..BootLine::default() }.to_string());
         let new = NewImage { name: IMAGE.to_owned(), os_command_line: alone, disk: None, kernel: None, ramdisk: None };
         let id = client.create_image(&new).await?.id.to_string();
         client.upload_image(&id, ImagePart::Disk, &made.root_base).await?;

@@ -26,6 +26,7 @@ use whimbrel_api::{
             record::DiskConfig,
         },
         fault::Fault,
+        microversion::Microversion,
     },
 };
 use whimbrel_core::{
@@ -66,6 +67,7 @@ const SERVERS_AT_ONCE_MAX: u32 = 100;
 const HOSTNAME_BYTES_MAX: usize = 63;
 /// The bound was looked at before.
 const GROUP_MEMBERS_UNBOUNDED: i64 = UNLIMITED;
+const DESCRIBED_SINCE: Microversion = Microversion::v2(19);
 const ADMIN_PASS_CHARS: usize = 12;
 
 pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<Response> {
@@ -204,6 +206,10 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     let id = InstanceId(Uuid::now_v7());
     let name = if new.count_max > 1 { format!("{}-{}", new.name, turn.index + 1) } else { new.name.clone() };
     let mut details = details(new, parts, &name, turn);
+    if ask.at < DESCRIBED_SINCE {
+        // Nobody could say one then, and later versions show the name.
+        details.description = Some(name.clone());
+    }
     details.key = key(app, ask, new).await?;
     let host = new.host.as_deref().or(new.hypervisor_hostname.as_deref()).or(named_place(new));
     if let Some(host) = host {

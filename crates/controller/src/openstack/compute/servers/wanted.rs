@@ -4,7 +4,7 @@
 //! a filter that only administrators may use is ignored for others, as Nova does it.
 //! Source: nova, api/openstack/compute/servers.py, `_get_servers`; schemas/servers.py, `query_params_v2*`.
 
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 use whimbrel_api::openstack::{
     compute::{
         query::Query,
