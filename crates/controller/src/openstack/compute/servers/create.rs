@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header::LOCATION},
+    http::{HeaderValue, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
 use uuid::Uuid;
@@ -111,7 +111,7 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
     let location = HeaderValue::from_str(&format!("{}/servers/{first}", view.base));
     let mut response = (StatusCode::ACCEPTED, Json(answer::created(&created, &view))).into_response();
     if let Ok(location) = location {
-        response.headers_mut().insert(HeaderName::from(LOCATION), location);
+        response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
 }

@@ -7,7 +7,6 @@ use axum::{
     extract::{Path, State},
 };
 use serde_json::Value;
-use uuid::Uuid;
 use whimbrel_api::openstack::{
     compute::{
         instance_action::{self, Event, EventResult, InstanceAction},
@@ -137,7 +136,7 @@ fn record(row: ActionRow, events: Vec<ActionEventRow>) -> InstanceAction {
     InstanceAction {
         events: events.into_iter().map(event).collect(),
         action: row.action,
-        server_id: Uuid::from(row.instance.0),
+        server_id: row.instance.0,
         request_id: row.request_id,
         user_id: user.map(String::from),
         project_id: project.clone(),

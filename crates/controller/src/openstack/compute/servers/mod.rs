@@ -68,6 +68,6 @@ async fn known_host(app: &App, host: &str) -> Answer<()> {
     let name: HostName = host.parse().map_err(|_| missing())?;
     match app.store.host(&name).await {
         Err(StoreError::NotFound { .. }) => Err(missing().into()),
-        other => Ok(drop(other?)),
+        other => other.map(drop).map_err(Into::into),
     }
 }
