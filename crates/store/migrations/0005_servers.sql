@@ -8,6 +8,7 @@ ALTER TABLE instances ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE instances ADD COLUMN launched_us BIGINT;
 -- How often a restart was asked for.
 ALTER TABLE instances ADD COLUMN reboots BIGINT NOT NULL DEFAULT 0;
+UPDATE instances SET launched_us = created_us WHERE power_state IS NOT NULL;
 UPDATE instances SET number = (SELECT COUNT(*) FROM instances AS other WHERE other.id <= instances.id);
 CREATE INDEX instances_by_project ON instances (project, id);
 

@@ -237,7 +237,8 @@ impl Store {
         let failure = news.failure.as_ref().map(|failure| json("server", news.id, "failure", failure)).transpose()?;
         let done = sqlx::query(
             "UPDATE instances SET host = $2, epoch = $3, power_state = $4, failure = $5, write_bps = $6, \
-             updated_us = $7 WHERE id = $1 AND (epoch < $3 OR (epoch = $3 AND host = $2))",
+             updated_us = CASE WHEN host = $2 AND COALESCE(power_state, '') = $4 \
+             AND COALESCE(failure, '') = COALESCE($5, '') THEN updated_us ELSE $7 END WHERE id = $1 AND (epoch < $3 OR (epoch = $3 AND host = $2))",
         )
         .bind(news.id.to_string())
         .bind(news.host.as_str())
@@ -273,7 +274,7 @@ impl Store {
     ) -> Result<()> {
         let done = sqlx::query(
             "UPDATE instances SET task_state = $3, updated_us = $4, \
-             launched_us = CASE WHEN $2 = 'building' AND $3 IS NULL THEN $4 ELSE launched_us END \
+             launched_us = CASE WHEN $3 IS NULL AND power_state IS NOT NULL THEN COALESCE(launched_us, $4) ELSE launched_us END \
              WHERE id = $1 AND COALESCE(task_state, '') = $2",
         )
         .bind(id.to_string())

@@ -46,7 +46,12 @@ impl Instances {
 
     /// Holds its CPUs still, with its QEMU running.
     pub(super) async fn pause(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
-        if instance.vm().is_none_or(|vm| vm.has_exited().is_some()) {
+        let gone = || instance.vm().is_none_or(|vm| vm.has_exited().is_some());
+        if gone() {
+            // One that stands still must not be let go first.
+            self.attach(instance).await;
+        }
+        if gone() {
             self.run(instance, epoch).await?;
         }
         let Some(vm) = instance.vm() else { return Ok(()) };

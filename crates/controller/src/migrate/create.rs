@@ -81,10 +81,16 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
         Err(StoreError::Refused { reasons }) => return Err(ApiError::of_reasons(&refused, reasons)),
         Err(error) => return Err(error.into()),
     }
-    let stored = app.store.migration(migration.id).await?;
-    tracing::info!(migration = %stored.id, server = row.name, source = %stored.source, target = %stored.target, "migration");
-    drive(app, stored.clone());
-    Ok(stored)
+    // A client that hangs up ends this call, and must not end what it began.
+    let (begun, id) = (app.clone(), migration.id);
+    let driven = app.tasks.spawn(async move {
+        let stored = begun.store.migration(id).await?;
+        tracing::info!(migration = %id, server = stored.instance_name, source = %stored.source, target = %stored.target, "migration");
+        drive(&begun, stored.clone());
+        Ok::<_, StoreError>(stored)
+    });
+    let ended = |error| Failure::new(FailureCode::Internal, format!("migration {id} could not be driven: {error}"));
+    Ok(driven.await.map_err(|error| ended(error.to_string()))??)
 }
 
 /// Stores that the move is to end; its driver, here or at another controller, carries it out.

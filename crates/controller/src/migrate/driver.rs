@@ -123,6 +123,8 @@ impl<'a> Driver<'a> {
                 () = tokio::time::sleep(self.pause()) => {}
             }
         }
+        // Another controller, or a cancel before anything began, may have stored the end.
+        self.end_event().await;
     }
 
     /// Until the next look.
@@ -235,7 +237,6 @@ impl<'a> Driver<'a> {
                 self.patience.moved(Instant::now());
                 if self.row.phase.is_over() {
                     self.app.servers_changed.notify_one();
-                    self.end_event().await;
                 }
                 true
             }

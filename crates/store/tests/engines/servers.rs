@@ -3,9 +3,10 @@
 use whimbrel_core::{
     id::Epoch,
     identity::{ProjectId, UserId},
+    instance::PowerState,
     server::{Ownership, ServerDetails, ServerKey},
 };
-use whimbrel_store::{ActionRow, Desired, EventResult, NewInstance, ServerFilter, StoreError, TaskState};
+use whimbrel_store::{ActionRow, Desired, EventResult, InstanceNews, NewInstance, ServerFilter, StoreError, TaskState};
 
 use crate::fixture::{Database, NOW_US, create_idle, host, instance, migration};
 
@@ -36,7 +37,7 @@ pub async fn are_listed_newest_first(database: Database) {
     assert_eq!(names(ServerFilter { host: Some(&h1), ..all }, None, 10).await, ["a3", "a1"]);
     assert_eq!(names(ServerFilter { name: Some("b"), project: Some(&p1), ..all }, None, 10).await, ["b2"]);
     let row = store.server(second).await.unwrap();
-    assert_eq!((row.owner, row.generation, row.launched_us), (owner("p1"), 0, Some(NOW_US)));
+    assert_eq!((row.owner, row.generation, row.launched_us), (owner("p1"), 0, None));
     let missing = store.server(instance(9, "x", "h1").spec.id).await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { object: "server", .. }));
 }
@@ -62,8 +63,14 @@ pub async fn a_description_names_what_was_read(database: Database) {
 pub async fn a_task_begins_once_and_restarts_are_counted(database: Database) {
     let store = database.with_hosts().await;
     let new = instance(1, "a", "h1");
-    create_idle(&store, &new).await;
+    store.create_instance(&new, |_| Ok(())).await.unwrap();
     let id = new.spec.id;
+    let news =
+        |power| InstanceNews { id, host: host("h1"), owned_epoch: Epoch::FIRST, power, failure: None, write_bps: 0 };
+    assert!(store.record_instance_news(&news(PowerState::Running), NOW_US).await.unwrap());
+    store.change_task(id, Some(TaskState::Building), None, NOW_US).await.unwrap();
+    assert!(store.record_instance_news(&news(PowerState::Running), NOW_US + 9).await.unwrap());
+    assert_eq!(store.server(id).await.unwrap().updated_us, NOW_US, "a report that told nothing new was a change");
     store.begin_task(id, TaskState::Pausing, Desired::Paused, NOW_US + 1).await.unwrap();
     let row = store.server(id).await.unwrap();
     assert_eq!((row.task, row.desired, row.reboots), (Some(TaskState::Pausing), Desired::Paused, 0));

@@ -30,16 +30,18 @@ use whimbrel_api::{
     },
 };
 use whimbrel_core::{
+    disk::DiskSpec,
     failure::Failure,
     id::{FlavorId, ImageId, InstanceId},
     identity::policy::Operation,
     image as image_policy,
+    instance::InstanceSpec,
     quota::{self, Quota, UNLIMITED},
     schedule::{Group, Neighbour, Wishes},
     server::{FlavorCopy, NicAddresses, ServerDetails, ServerKey},
 };
 use whimbrel_daemon::pki::Secret;
-use whimbrel_store::{FlavorRow, ImageEntry, ImageRow, StoreError};
+use whimbrel_store::{FlavorRow, ImageEntry, ImageRow, StoreError, TaskState};
 
 use super::{
     super::{
@@ -91,7 +93,10 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
     for index in 0..new.count_max {
         match one(&app, &ask, &new, &parts, &Turn { index, reservation: &reservation, admin_pass: &admin_pass }).await {
             Ok(id) => made.push(id),
-            Err(refused) if index < new.count_min => return Err(refused),
+            Err(refused) if index < new.count_min => {
+                take_back(&app, &made).await?;
+                return Err(refused);
+            }
             Err(_) => break,
         }
     }
@@ -114,6 +119,22 @@ pub(in super::super) async fn create(ask: Ask, State(app): State<Shared>, Body(b
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
+}
+
+/// Fewer than were needed found a place: those that did are deleted again.
+async fn take_back(app: &App, made: &[InstanceId]) -> Answer<()> {
+    for id in made {
+        let row = app.store.server(*id).await?;
+        match app.store.change_task(*id, row.task, Some(TaskState::Deleting), App::now_us()).await {
+            // Its build ended in this moment: it is idle now.
+            Err(StoreError::Conflict { .. }) => {
+                app.store.change_task(*id, None, Some(TaskState::Deleting), App::now_us()).await?;
+            }
+            other => other?,
+        }
+    }
+    app.servers_changed.notify_one();
+    Ok(())
 }
 
 /// What all servers of one request share.
@@ -195,6 +216,11 @@ fn named_place(new: &NewServer) -> Option<&str> {
     place.split(':').find(|part| !part.is_empty())
 }
 
+/// Of `:host` there is none.
+fn zone_of(new: &NewServer) -> Option<&str> {
+    new.availability_zone.as_deref()?.split(':').next().filter(|zone| !zone.is_empty())
+}
+
 /// Which one of those that were asked for at once.
 struct Turn<'a> {
     index: u32,
@@ -215,8 +241,64 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     if let Some(host) = host {
         super::known_host(app, host).await?;
     }
-    let hardware = native::NewServer {
-        name: name.clone(),
+    let mut spec = hardware(app, parts, id, &name).await?;
+    let candidates = placement::candidates(app, host).await?;
+    let wishes = wishes(app, ask, new, parts, &details).await?;
+    let limits = quotas::limits(app, ask.requester().project(), None).await?;
+    let attached = attach(app, ask, new, id).await?;
+    spec.nics = attached.iter().map(Attached::nic).collect();
+    details.nics = attached.iter().map(addresses).collect();
+    let told = drive::Server {
+        id,
+        name: &name,
+        flavor: &parts.copy.name,
+        details: &details,
+        attached: &attached,
+        admin_pass: turn.admin_pass,
+    };
+    match drive_of(app, ask, new, &told).await {
+        Ok(drive) => {
+            details.config_drive = drive.is_some();
+            spec.disks.extend(drive);
+        }
+        Err(refused) => {
+            allocate::release(&app.store, id, App::now_us()).await?;
+            return Err(refused);
+        }
+    }
+    let made = spec.clone();
+    let wanted = placement::NewServer {
+        spec,
+        flavor: parts.flavor.id,
+        image: parts.image.id,
+        owner: ask.ownership(),
+        wishes,
+        details,
+        limits: Some(limits),
+    };
+    if let Err(refused) = placement::place(app, wanted, &candidates).await {
+        allocate::release(&app.store, id, App::now_us()).await?;
+        config_drive::forget(app, &made).await.map_err(Failure::from)?;
+        return Err(refused.into());
+    }
+    if let Some(group) = new.hints.group {
+        app.store.join_server_group(group, id, &ask.requester().user, GROUP_MEMBERS_UNBOUNDED).await?;
+    }
+    super::history::begun(app, ask, id, "create").await?;
+    Ok(id)
+}
+
+async fn drive_of(app: &App, ask: &Ask, new: &NewServer, told: &drive::Server<'_>) -> Answer<Option<DiskSpec>> {
+    match drive::of(ask, new, told)? {
+        Some(drive) => Ok(Some(config_drive::build(app, &drive).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Without NICs and config drive, which come later.
+async fn hardware(app: &App, parts: &Parts, id: InstanceId, name: &str) -> Answer<InstanceSpec> {
+    let wanted = native::NewServer {
+        name: name.to_owned(),
         flavor: parts.copy.id.clone(),
         image: parts.image.id.to_string(),
         host: None,
@@ -229,45 +311,7 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     };
     let hosts = app.all_hosts().await?;
     let up: Vec<_> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
-    let mut spec = spec::build(id, &hardware, &parts.flavor, &parts.image, &up, &HashSet::new())?;
-    let candidates = placement::candidates(app, host).await?;
-    let wishes = wishes(app, ask, new, parts, &details).await?;
-    let attached = attach(app, ask, new, id).await?;
-    spec.nics = attached.iter().map(Attached::nic).collect();
-    details.nics = attached.iter().map(addresses).collect();
-    let told = drive::Server {
-        id,
-        name: &name,
-        flavor: &parts.copy.name,
-        details: &details,
-        attached: &attached,
-        admin_pass: turn.admin_pass,
-    };
-    let drive = drive::of(ask, new, &told)?;
-    details.config_drive = drive.is_some();
-    if let Some(drive) = drive {
-        spec.disks.push(config_drive::build(app, &drive).await?);
-    }
-    let made = spec.clone();
-    let wanted = placement::NewServer {
-        spec,
-        flavor: parts.flavor.id,
-        image: parts.image.id,
-        owner: ask.ownership(),
-        wishes,
-        details,
-        limits: Some(quotas::limits(app, ask.requester().project(), None).await?),
-    };
-    if let Err(refused) = placement::place(app, wanted, &candidates).await {
-        allocate::release(&app.store, id, App::now_us()).await?;
-        config_drive::forget(app, &made).await.map_err(Failure::from)?;
-        return Err(refused.into());
-    }
-    if let Some(group) = new.hints.group {
-        app.store.join_server_group(group, id, &ask.requester().user, GROUP_MEMBERS_UNBOUNDED).await?;
-    }
-    super::history::begun(app, ask, id, "create").await?;
-    Ok(id)
+    Ok(spec::build(id, &wanted, &parts.flavor, &parts.image, &up, &HashSet::new())?)
 }
 
 /// A copy, since the pair may go.
@@ -358,7 +402,7 @@ fn details(new: &NewServer, parts: &Parts, name: &str, turn: &Turn<'_>) -> Serve
         metadata: new.metadata.clone(),
         tags: new.tags.clone(),
         user_data: new.user_data.clone(),
-        availability_zone: new.availability_zone.as_ref().and_then(|zone| Some(zone.split(':').next()?.to_owned())),
+        availability_zone: zone_of(new).map(str::to_owned),
         disk_config_manual: new.disk_config.unwrap_or(DiskConfig::Manual) == DiskConfig::Manual,
         access_ipv4: new.access_ipv4.map(|ip| ip.to_string()),
         access_ipv6: new.access_ipv6.map(|ip| ip.to_string()),

@@ -138,6 +138,8 @@ pub(super) fn vm_state(row: &InstanceRow) -> VmState {
     match (row.power, row.task) {
         (None, Some(TaskState::Building)) => VmState::Building,
         (Some(PowerState::Stopped | PowerState::Crashed), Some(TaskState::Building)) => VmState::Building,
+        // It never was anywhere, and goes before it is.
+        (None, Some(TaskState::Deleting)) if row.failure.is_none() => VmState::Building,
         (Some(PowerState::Running), _) => VmState::Active,
         (Some(PowerState::Paused), _) => VmState::Paused,
         // While it is being restarted it is what it was.
