@@ -48,11 +48,3 @@ CREATE TABLE server_group_members (
     PRIMARY KEY (server_group, instance)
 );
 CREATE INDEX server_group_members_by_instance ON server_group_members (instance);
-
--- Whoever counts what is there before adding to it takes a turn, so that two do not both take the last place.
-CREATE TABLE turns (
-    name TEXT PRIMARY KEY,
-    taken BIGINT NOT NULL
-);
-
-CREATE INDEX IF NOT EXISTS instances_by_project ON instances (project, id);

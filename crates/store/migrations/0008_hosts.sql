@@ -1,9 +1,4 @@
 -- What operators decide about hosts. `number` is the integer id of a host's service and hypervisor; it is never given twice.
-CREATE TABLE IF NOT EXISTS counters (
-    name TEXT PRIMARY KEY,
-    value BIGINT NOT NULL
-);
-
 ALTER TABLE hosts ADD COLUMN number BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE hosts ADD COLUMN disabled BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE hosts ADD COLUMN disabled_reason TEXT;

@@ -19,7 +19,7 @@ use crate::{
     error::{Result, StoreError, conflict, db, not_found, unique},
     quota,
     record::{Record, bigint, json, stored_words},
-    server_group, turn,
+    server_group,
 };
 
 stored_words!(
@@ -152,7 +152,7 @@ pub(crate) fn owner_columns(owner: &Ownership) -> (String, String) {
 /// The project's turn first: two who look at the last server of a quota look one after the other.
 async fn within_limits(transaction: &mut Transaction<'static, Any>, new: &NewInstance) -> Result<()> {
     let (Some(project), Some(limits)) = (&new.owner.project, &new.limits) else { return Ok(()) };
-    turn::take(transaction, &format!("servers of {project}")).await?;
+    counter::next(transaction, &format!("servers of {project}")).await?;
     let used = quota::servers_use(transaction, project, None).await?;
     let wanted = ProjectUse { instances: 1, cores: new.spec.vcpus.into(), ram_mb: new.spec.ram_mb };
     core_quota::check(limits, &used, &wanted).map_err(|exceeded| StoreError::Refused {

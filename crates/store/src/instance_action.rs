@@ -6,7 +6,7 @@
 //!
 //! Ground rules: an action is one request's; an event of it is named once and ends once.
 
-use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
     id::{HostName, InstanceId},
     server::Ownership,
@@ -22,6 +22,8 @@ use crate::{
 const OBJECT: &str = "action";
 /// Of one server: the newest are shown, older ones are of no use to anybody.
 const ACTIONS_MAX: i64 = 1_000;
+/// Nova's name of the event that is a live migration itself; it ends with the migration.
+pub const MOVE_EVENT: &str = "compute_live_migration";
 /// Longest reason that is kept.
 const DETAILS_CHARS_MAX: usize = 4_000;
 
@@ -72,6 +74,44 @@ fn read_event(row: &AnyRow) -> Result<ActionEventRow> {
         host: record.parsed_opt("host")?,
         details: record.text_opt("details")?,
     })
+}
+
+/// In the transaction of what the event is about.
+pub(crate) async fn end(
+    transaction: &mut Transaction<'static, Any>,
+    instance: InstanceId,
+    request_id: &str,
+    event: &str,
+    failed: Option<&str>,
+    now_us: i64,
+) -> Result<bool> {
+    let result = if failed.is_some() { EventResult::Error } else { EventResult::Success };
+    let details = failed.map(|reason| reason.chars().take(DETAILS_CHARS_MAX).collect::<String>());
+    let done = sqlx::query(
+        "UPDATE instance_action_events SET finished_us = $4, result = $5, details = $6 \
+         WHERE instance = $1 AND request_id = $2 AND event = $3 AND finished_us IS NULL",
+    )
+    .bind(instance.to_string())
+    .bind(request_id)
+    .bind(event)
+    .bind(now_us)
+    .bind(result.as_str())
+    .bind(details)
+    .execute(&mut **transaction)
+    .await
+    .map_err(db("end event"))?;
+    sqlx::query(
+        "UPDATE instance_actions SET updated_us = $3, message = COALESCE($4, message) \
+         WHERE instance = $1 AND request_id = $2",
+    )
+    .bind(instance.to_string())
+    .bind(request_id)
+    .bind(now_us)
+    .bind(failed.map(|_| "Error"))
+    .execute(&mut **transaction)
+    .await
+    .map_err(db("end event"))?;
+    Ok(done.rows_affected() > 0)
 }
 
 impl Store {
@@ -126,35 +166,10 @@ impl Store {
         failed: Option<&str>,
         now_us: i64,
     ) -> Result<bool> {
-        let result = if failed.is_some() { EventResult::Error } else { EventResult::Success };
-        let details = failed.map(|reason| reason.chars().take(DETAILS_CHARS_MAX).collect::<String>());
         let mut transaction = self.begin("end event").await?;
-        let done = sqlx::query(
-            "UPDATE instance_action_events SET finished_us = $4, result = $5, details = $6 \
-             WHERE instance = $1 AND request_id = $2 AND event = $3 AND finished_us IS NULL",
-        )
-        .bind(instance.to_string())
-        .bind(request_id)
-        .bind(event)
-        .bind(now_us)
-        .bind(result.as_str())
-        .bind(details)
-        .execute(&mut *transaction)
-        .await
-        .map_err(db("end event"))?;
-        sqlx::query(
-            "UPDATE instance_actions SET updated_us = $3, message = COALESCE($4, message) \
-             WHERE instance = $1 AND request_id = $2",
-        )
-        .bind(instance.to_string())
-        .bind(request_id)
-        .bind(now_us)
-        .bind(failed.map(|_| "Error"))
-        .execute(&mut *transaction)
-        .await
-        .map_err(db("end event"))?;
+        let ended = end(&mut transaction, instance, request_id, event, failed, now_us).await?;
         transaction.commit().await.map_err(db("end event"))?;
-        Ok(done.rows_affected() > 0)
+        Ok(ended)
     }
 
     /// Newest first.

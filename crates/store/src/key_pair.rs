@@ -4,10 +4,9 @@ use sqlx::{Row, any::AnyRow};
 use whimbrel_core::{identity::UserId, quota};
 
 use crate::{
-    Page, PageAsk, Store,
+    Page, PageAsk, Store, counter,
     error::{Result, db, not_found, unique},
     record::{Record, stored_words},
-    turn,
 };
 
 stored_words!(
@@ -62,7 +61,7 @@ impl Store {
     pub async fn create_key_pair(&self, new: &NewKeyPair, limit: i64) -> Result<bool> {
         let failed = db("create key pair");
         let mut transaction = self.begin("create key pair").await?;
-        let number = turn::take(&mut transaction, turn::KEY_PAIRS).await?;
+        let number = counter::next(&mut transaction, counter::KEY_PAIR).await?;
         let row = sqlx::query("SELECT COUNT(*) AS used FROM key_pairs WHERE user_id = $1")
             .bind(new.user.as_str())
             .fetch_one(&mut *transaction)

@@ -32,7 +32,6 @@ mod record;
 mod schema;
 mod server;
 mod server_group;
-mod turn;
 mod usage;
 
 pub use aggregate::{AggregateRow, NewAggregate};
@@ -48,7 +47,7 @@ pub use identity::{
 pub use image::{ImageDisk, ImageRow};
 pub use image_entry::{ImageEntry, ImageUpload, UploadedContent};
 pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
-pub use instance_action::{ActionEventRow, ActionRow, EventResult};
+pub use instance_action::{ActionEventRow, ActionRow, EventResult, MOVE_EVENT};
 pub use join_token::NewJoinToken;
 pub use key_pair::{KeyKind, KeyPairRow, NewKeyPair};
 pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};

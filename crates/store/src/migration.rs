@@ -22,6 +22,7 @@ use crate::{
     counter,
     error::{Result, StoreError, conflict, db, not_found, unique},
     instance::{self, TaskState},
+    instance_action::{self, MOVE_EVENT},
     record::{Record, bigint, json, stored_words},
 };
 
@@ -151,6 +152,21 @@ fn failure_of(phase: &Phase) -> Option<&Failure> {
     }
 }
 
+/// For the action that the migration is part of; `None` if it did what was asked for.
+fn failed_words(phase: &Phase) -> Option<&str> {
+    match phase {
+        Phase::Done(Outcome::Completed)
+        | Phase::Queued
+        | Phase::Preparing
+        | Phase::Running
+        | Phase::Cancelling { .. }
+        | Phase::Clearing { .. }
+        | Phase::Settling => None,
+        Phase::Done(Outcome::Cancelled) => Some("The move was cancelled; the server is where it was."),
+        Phase::Done(Outcome::Failed { failure, .. }) | Phase::Owing { failure } => Some(&failure.detail),
+    }
+}
+
 impl Store {
     /// The migration, queued, and its claim on the target. The instance must be idle, at `source`, at the epoch before.
     /// `admit` is asked with the target's load, while nobody else can claim there.
@@ -259,7 +275,7 @@ impl Store {
         let row = sqlx::query(
             "UPDATE migrations SET phase = $3, status = $4, failure = $5, updated_us = $6, finished_us = $7, \
              owing_us = $8, generation = generation + 1 WHERE id = $1 AND generation = $2 AND finished_us IS NULL \
-             RETURNING id, instance, target, epoch, generation",
+             RETURNING id, instance, target, epoch, generation, request_id",
         )
         .bind(id.to_string())
         .bind(bigint(generation))
@@ -289,6 +305,10 @@ impl Store {
                 Some(Side::Source) | None => claim::release(&mut transaction, id).await?,
             }
             end_task(&mut transaction, instance, now_us).await?;
+            if let Some(request_id) = record.text_opt("request_id")? {
+                let failed = failed_words(phase);
+                instance_action::end(&mut transaction, instance, &request_id, MOVE_EVENT, failed, now_us).await?;
+            }
         }
         transaction.commit().await.map_err(failed)?;
         record.number("generation")

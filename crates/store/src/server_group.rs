@@ -1,6 +1,6 @@
 //! Server groups: servers that shall share a host, or shall not.
 //!
-//! Ground rules: a member is told only while its server is there; a place is taken in turn, so that a group never has more members
+//! Ground rules: a member is told only while its server is there; a place is taken in so that a group never has more members
 //! than it may.
 
 use std::collections::BTreeMap;
@@ -15,10 +15,9 @@ use whimbrel_core::{
 };
 
 use crate::{
-    Page, PageAsk, Store,
+    Page, PageAsk, Store, counter,
     error::{Result, db, not_found, unique},
     record::{Record, json, stored_words},
-    turn,
 };
 
 stored_words!(
@@ -86,7 +85,7 @@ impl Store {
     pub async fn create_server_group(&self, group: &ServerGroupRow, limits: GroupLimits) -> Result<bool> {
         let failed = db("create server group");
         let mut transaction = self.begin("create server group").await?;
-        turn::take(&mut transaction, &format!("server groups of {}", group.project)).await?;
+        counter::next(&mut transaction, &format!("server groups of {}", group.project)).await?;
         for (user, limit) in [("", limits.of_project), (group.user.as_str(), limits.of_user)] {
             let row = sqlx::query(COUNT)
                 .bind(group.project.as_str())
@@ -230,7 +229,7 @@ pub(crate) async fn join(
     limit: i64,
 ) -> Result<bool> {
     let failed = db("join server group");
-    turn::take(transaction, &format!("members of {group}")).await?;
+    counter::next(transaction, &format!("members of {group}")).await?;
     let row = sqlx::query(
         "SELECT COUNT(*) AS used FROM server_group_members AS members \
          JOIN instances ON instances.id = members.instance WHERE members.server_group = $1 AND instances.user_id = $2",

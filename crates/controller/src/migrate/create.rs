@@ -30,11 +30,19 @@ pub struct Wish {
     /// Of the action that it is part of.
     pub request_id: Option<String>,
     pub disk_over_commit: bool,
+    /// A named host is judged as if the scheduler had chosen it: one that is disabled, or in another zone, is refused.
+    pub scheduled: bool,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Wish { kind: MigrationKind::Live, asked_by: Ownership::default(), request_id: None, disk_over_commit: false }
+        Wish {
+            kind: MigrationKind::Live,
+            asked_by: Ownership::default(),
+            request_id: None,
+            disk_over_commit: false,
+            scheduled: false,
+        }
     }
 }
 
@@ -42,7 +50,7 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
     if let Some(host) = &new.host {
         debt::settle_first(app, row.id, host).await?;
     }
-    let planned = plan::planned(app, row, new, wish.disk_over_commit).await?;
+    let planned = plan::planned(app, row, new, &wish).await?;
     let refused = format!("server '{}' cannot be moved", row.name);
     if !planned.plan.reasons.is_empty() {
         return Err(ApiError::of_reasons(&refused, planned.plan.reasons));

@@ -23,7 +23,7 @@ use whimbrel_core::{
     instance::InstanceSpec,
     migration::{
         Note,
-        coordinator::{Effect, Event, Outcome, Phase, Step},
+        coordinator::{Effect, Event, Phase, Step},
         message::Report,
         source, target,
     },
@@ -43,8 +43,6 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Progress is stored no more often than this.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
-/// Nova's name of the event that is the move itself.
-pub const MOVE_EVENT: &str = "compute_live_migration";
 /// Answers beget effects, and these answers: the machine's road is shorter than this.
 const EVENTS_MAX: usize = 64;
 
@@ -123,8 +121,6 @@ impl<'a> Driver<'a> {
                 () = tokio::time::sleep(self.pause()) => {}
             }
         }
-        // Another controller, or a cancel before anything began, may have stored the end.
-        self.end_event().await;
     }
 
     /// Until the next look.
@@ -248,21 +244,6 @@ impl<'a> Driver<'a> {
                 tracing::warn!(migration = %id, %error, "a step could not be stored; it is taken again");
                 false
             }
-        }
-    }
-
-    /// Of the action that the move is part of; the row is right whatever becomes of this.
-    async fn end_event(&self) {
-        let Some(request_id) = &self.row.request_id else { return };
-        let failed = match self.row.phase.outcome() {
-            Some(Outcome::Completed) => None,
-            Some(Outcome::Cancelled) => Some("The move was cancelled; the server is where it was.".to_owned()),
-            Some(Outcome::Failed { failure, .. }) => Some(failure.detail.clone()),
-            None => return,
-        };
-        let (id, store) = (self.row.instance, &self.app.store);
-        if let Err(error) = store.end_event(id, request_id, MOVE_EVENT, failed.as_deref(), App::now_us()).await {
-            tracing::warn!(migration = %self.row.id, %error, "the end of a move could not be noted with its action");
         }
     }
 

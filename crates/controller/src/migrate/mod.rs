@@ -31,7 +31,6 @@ use whimbrel_core::{id::MigrationId, migration::coordinator::Phase};
 use whimbrel_store::{MigrationRow, PageAsk, StoreError};
 
 pub use create::{Wish, cancel, create};
-pub use driver::MOVE_EVENT;
 pub use observed::Observed;
 pub use plan::plan;
 pub use view::view;

@@ -22,7 +22,7 @@ use whimbrel_core::{
 };
 use whimbrel_store::{HostRow, HostState, InstanceRow, PageAsk, StoreError, TaskState};
 
-use super::debt;
+use super::{Wish, debt};
 use crate::{
     answer::Answer,
     app::App,
@@ -53,16 +53,10 @@ pub(super) struct Planned {
 }
 
 pub async fn plan(app: &App, row: &InstanceRow, new: &NewMigration) -> Answer<Plan> {
-    planned(app, row, new, false).await.map(|planned| planned.plan)
+    planned(app, row, new, &Wish::default()).await.map(|planned| planned.plan)
 }
 
-/// `disk_over_commit` as Nova's versions before 2.25 say it: count allocated instead of virtual bytes.
-pub(super) async fn planned(
-    app: &App,
-    row: &InstanceRow,
-    new: &NewMigration,
-    disk_over_commit: bool,
-) -> Answer<Planned> {
+pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wish: &Wish) -> Answer<Planned> {
     check(&new.options)?;
     // An unknown name is an error of the question, not a reason against the move.
     let named = match &new.host {
@@ -89,23 +83,11 @@ pub(super) async fn planned(
         None => return Err(usable(&source).err().unwrap_or_else(|| no_facts(&source)).into()),
     };
     let (offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
-    let extra_specs = app.store.extra_specs(Some(row.flavor)).await?.remove(&row.flavor).unwrap_or_default();
-    // Who names a host knows that it is disabled, and why.
-    let zone = row.details.availability_zone.clone();
-    let group = match row.details.group {
-        Some(id) => match app.store.server_group(id).await {
-            Ok(group) => Some(group_of(app, &group, Some(row.id)).await?),
-            // It went; its servers stay.
-            Err(StoreError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        },
-        None => None,
-    };
-    let wishes = Wishes { disabled_too: named.is_some(), extra_specs, zone, group, ..Wishes::default() };
+    let wishes = wishes(app, row, named.is_some() && !wish.scheduled).await?;
     let wanted = Wanted {
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),
-        disk_over_commit,
+        disk_over_commit: wish.disk_over_commit,
         wishes: &wishes,
         ..Wanted::new(&row.spec)
     };
@@ -121,7 +103,27 @@ pub(super) async fn planned(
     why_not.extend(ranking.why_not.into_iter().map(|host| (host.host, host.reasons)));
     let target = pick(offers, ranking.fit.first(), named.as_ref(), &mut why_not, &mut reasons, row);
     let plan = words(row, &source_facts, facts.as_ref(), target.as_ref(), &new.options, reasons, why_not);
-    Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit })
+    Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit: wish.disk_over_commit })
+}
+
+/// Who forces a host knows that it is disabled or in another zone, and why.
+async fn wishes(app: &App, row: &InstanceRow, forced: bool) -> Answer<Wishes> {
+    let group = match row.details.group {
+        Some(id) => match app.store.server_group(id).await {
+            Ok(group) => Some(group_of(app, &group, Some(row.id)).await?),
+            // It went; its servers stay.
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    Ok(Wishes {
+        disabled_too: forced,
+        extra_specs: app.store.extra_specs(Some(row.flavor)).await?.remove(&row.flavor).unwrap_or_default(),
+        zone: row.details.availability_zone.clone().filter(|_| !forced),
+        group,
+        ..Wishes::default()
+    })
 }
 
 /// Here, so that a wrong wish is told at once and not by an agent.

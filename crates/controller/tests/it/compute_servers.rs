@@ -268,6 +268,14 @@ async fn a_refused_move_is_told_in_the_way_of_its_version() {
     let told = ground.act(&id, "2.30", shared.clone(), 400).await;
     assert!(told["badRequest"]["message"].as_str().unwrap().contains("not on shared storage"), "{told}");
     ground.is(&id, "ACTIVE").await;
+    // A disabled host is refused where the scheduler is asked.
+    let services = ground.call(Method::GET, "/os-services?host=h2", "2.53", None, 200).await;
+    let service = format!("/os-services/{}", services["services"][0]["id"].as_str().unwrap());
+    let disable = Some(json!({"status": "disabled", "disabled_reason": "kernel"}));
+    ground.call(Method::PUT, &service, "2.53", disable, 200).await;
+    let scheduled = ground.act(&id, "2.30", live("h2", json!({})), 400).await;
+    assert!(scheduled["badRequest"]["message"].as_str().unwrap().contains("disabled"), "{scheduled}");
+    ground.is(&id, "ACTIVE").await;
     // From 2.34 the same is told in the actions alone.
     ground.act(&id, "2.34", shared, 202).await;
     let actions = ground.call(Method::GET, &format!("/servers/{id}/os-instance-actions"), "2.96", None, 200).await;
@@ -284,6 +292,11 @@ async fn a_refused_move_is_told_in_the_way_of_its_version() {
     let why = "Cannot 'os-migrateLive' instance";
     assert!(stopped["conflictingRequest"]["message"].as_str().unwrap().starts_with(why), "{stopped}");
     assert_eq!(ground.call(Method::GET, "/os-migrations", "2.96", None, 200).await, json!({"migrations": []}));
+    ground.act(&id, "2.1", json!({"os-start": null}), 202).await;
+    ground.is(&id, "ACTIVE").await;
+    // Whoever forces the disabled host has it.
+    ground.act(&id, "2.1", live("h2", json!({"disk_over_commit": false})), 202).await;
+    ground.is(&id, "MIGRATING").await;
 }
 
 #[tokio::test]

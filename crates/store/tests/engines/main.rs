@@ -28,7 +28,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 53] = cases![
+const CASES: [(&str, Case); 54] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -62,6 +62,7 @@ const CASES: [(&str, Case); 53] = cases![
     servers::a_description_names_what_was_read,
     servers::a_task_begins_once_and_restarts_are_counted,
     servers::actions_outlive_their_server,
+    servers::a_migration_ends_its_event,
     servers::a_migration_has_a_number,
     network::a_network_has_its_wire_for_itself,
     network::subnets_do_not_overlap_and_stay_while_used,

@@ -1,12 +1,17 @@
 //! Servers as the Compute API sees them, and what was done to them.
 
 use whimbrel_core::{
+    failure::{Failure, FailureCode},
     id::Epoch,
     identity::{ProjectId, UserId},
     instance::PowerState,
+    migration::coordinator::{Outcome, Phase, Side},
     server::{Ownership, ServerDetails, ServerKey},
 };
-use whimbrel_store::{ActionRow, Desired, EventResult, InstanceNews, NewInstance, ServerFilter, StoreError, TaskState};
+use whimbrel_store::{
+    ActionRow, Desired, EventResult, InstanceNews, MOVE_EVENT, NewInstance, NewMigration, ServerFilter, StoreError,
+    TaskState,
+};
 
 use crate::fixture::{Database, NOW_US, create_idle, host, instance, migration};
 
@@ -118,6 +123,41 @@ pub async fn actions_outlive_their_server(database: Database) {
     assert_eq!((event.finished_us, &event.host), (Some(NOW_US + 3), &Some(host("h1"))));
     let missing = store.action(id, "req-3").await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
+}
+
+pub async fn a_migration_ends_its_event(database: Database) {
+    let store = database.with_hosts().await;
+    let lost = Failure::new(FailureCode::PeerLost, "the target was lost");
+    let failed = Phase::Done(Outcome::Failed { failure: lost, guest_at: Side::Source });
+    for (number, end, result, words) in [
+        (1, Phase::Done(Outcome::Cancelled), EventResult::Error, "was cancelled"),
+        (2, failed, EventResult::Error, "the target was lost"),
+        (3, Phase::Done(Outcome::Completed), EventResult::Success, ""),
+    ] {
+        let new = of(number, "a", "h1", "p1");
+        create_idle(&store, &new).await;
+        let id = new.spec.id;
+        let action = ActionRow {
+            request_id: "req-1".to_owned(),
+            instance: id,
+            action: "live-migration".to_owned(),
+            asked_by: owner("p1"),
+            started_us: NOW_US,
+            updated_us: None,
+            message: None,
+        };
+        store.begin_action(&action).await.unwrap();
+        store.start_event(id, "req-1", MOVE_EVENT, None, NOW_US).await.unwrap();
+        let moving = NewMigration { request_id: Some("req-1".to_owned()), ..migration(10 + number, &new, "h2") };
+        store.create_migration(&moving, |_| Ok(())).await.unwrap();
+        store.advance_migration(moving.id, 0, &Phase::Preparing, NOW_US + 1).await.unwrap();
+        let (_, events) = store.action(id, "req-1").await.unwrap();
+        assert_eq!(events[0].result, None, "it ended before its migration");
+        store.advance_migration(moving.id, 1, &end, NOW_US + 2).await.unwrap();
+        let (_, events) = store.action(id, "req-1").await.unwrap();
+        assert_eq!((events[0].result, events[0].finished_us), (Some(result), Some(NOW_US + 2)));
+        assert!(events[0].details.clone().unwrap_or_default().contains(words), "{events:?}");
+    }
 }
 
 pub async fn a_migration_has_a_number(database: Database) {

@@ -17,7 +17,7 @@ use whimbrel_api::{
     },
 };
 use whimbrel_core::failure::FailureCode;
-use whimbrel_store::{InstanceRow, MigrationKind};
+use whimbrel_store::{InstanceRow, MOVE_EVENT, MigrationKind};
 
 use super::{
     super::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     app::Shared,
-    migrate::{self, MOVE_EVENT, Wish},
+    migrate::{self, Wish},
 };
 
 const ACTION: &str = "live-migration";
@@ -78,6 +78,7 @@ async fn begin(app: &Shared, ask: &Ask, row: &InstanceRow, wish: &LiveMigration)
         asked_by: ask.ownership(),
         request_id: Some(ask.request_id.clone()),
         disk_over_commit: wish.disk_over_commit.unwrap_or(false),
+        scheduled: !wish.forced,
     };
     // Before the move begins, or its end could come first.
     history::started(app, ask, row.id, MOVE_EVENT, &row.host).await?;
