@@ -95,7 +95,15 @@ async fn put_instance(
     Body(ask): Body<InstanceAsk>,
 ) -> Answer<InstanceReport> {
     same(id, ask.spec.id)?;
+    let_go(&served, id).await;
     Ok(Json(served.context.instances.ensure(ask).await?))
+}
+
+/// A comparison of disks that no QEMU has open keeps the guest from starting: what is asked of the guest is worth more.
+async fn let_go(served: &Served, id: InstanceId) {
+    if served.context.instances.get(id).is_some_and(|instance| instance.vm().is_none()) {
+        served.context.comparisons.end(id).await;
+    }
 }
 
 async fn get_instances(State(served): State<Served>) -> Json<Vec<InstanceReport>> {
@@ -128,6 +136,7 @@ fn not_here(served: &Served, id: InstanceId) -> Failure {
 }
 
 async fn delete_instance(State(served): State<Served>, At(id): At<InstanceId>) -> Result<StatusCode, Refused> {
+    let_go(&served, id).await;
     served.context.instances.delete(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -26,6 +26,7 @@ mod openstack;
 mod placement;
 mod places;
 mod reconcile;
+mod resize;
 mod server_view;
 mod spec;
 mod start;

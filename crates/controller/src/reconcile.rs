@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! task building, starting, stopping, pausing, unpausing, rebooting: PUT InstanceAsk to its host, again until the report agrees -> no task
+//! task resizing: see [`crate::resize`]
 //! task deleting: DELETE on its host and wherever a copy was retained -> gone
 //! ```
 //!
@@ -29,6 +30,7 @@ use crate::{
     app::{App, Shared},
     config_drive,
     openstack::network::allocate,
+    resize,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -105,6 +107,7 @@ async fn work(app: &App, row: &InstanceRow, task: TaskState) {
         | TaskState::Rebooting
         | TaskState::RebootingHard => bring(app, row, task).await,
         TaskState::Deleting => delete(app, row).await,
+        TaskState::Resizing => resize::carry(app, row).await,
         TaskState::Migrating => Ok(()),
     };
     match done {
@@ -122,7 +125,7 @@ async fn work(app: &App, row: &InstanceRow, task: TaskState) {
 }
 
 /// The host may do it later.
-fn passes(code: FailureCode) -> bool {
+pub(crate) fn passes(code: FailureCode) -> bool {
     matches!(code, FailureCode::HostDown | FailureCode::Unauthorized)
 }
 
@@ -135,17 +138,22 @@ async fn end_with(app: &App, row: &InstanceRow, task: TaskState, failure: &Failu
     app.store.change_task(row.id, Some(task), None, App::now_us()).await
 }
 
-async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Failure> {
+/// Asks its host for what is wanted of it; whether it is so.
+pub(crate) async fn bring_to(app: &App, row: &InstanceRow, wanted: Desired) -> Result<bool, Failure> {
+    ask(app, row, wanted, None).await
+}
+
+async fn ask(app: &App, row: &InstanceRow, wanted: Desired, reboot: Option<RebootAsk>) -> Result<bool, Failure> {
     let host = app.store.host(&row.host).await.map_err(failure_of)?;
     if host.state == HostState::Down {
         return Err(Failure::new(FailureCode::HostDown, format!("host '{}' is down", host.name)));
     }
-    let desired = match row.desired {
+    let desired = match wanted {
         Desired::Running => agent::Desired::Running,
         Desired::Paused => agent::Desired::Paused,
         Desired::Stopped => agent::Desired::Stopped,
     };
-    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot: reboot(row, task) };
+    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot };
     let report = app.agents.of(&host)?.put_instance(&ask).await?;
     note(app, &host.name, &report).await?;
     if report.power == PowerState::Crashed {
@@ -153,7 +161,11 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
         let crashed = || Failure::new(FailureCode::QemuFailed, detail).hint("see the agent's log on that host");
         return Err(report.failure.unwrap_or_else(crashed));
     }
-    if !agrees(row.desired, report.power) {
+    Ok(agrees(wanted, report.power))
+}
+
+async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Failure> {
+    if !ask(app, row, row.desired, reboot(row, task)).await? {
         return Ok(());
     }
     match app.store.change_task(row.id, Some(task), None, App::now_us()).await {
@@ -175,6 +187,7 @@ fn reboot(row: &InstanceRow, task: TaskState) -> Option<RebootAsk> {
         | TaskState::Pausing
         | TaskState::Unpausing
         | TaskState::Migrating
+        | TaskState::Resizing
         | TaskState::Deleting => None,
     }
 }

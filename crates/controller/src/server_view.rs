@@ -30,7 +30,7 @@ pub async fn view(app: &App, row: InstanceRow, host: HostState) -> Result<Server
 fn status(row: &InstanceRow, host: HostState) -> ServerStatus {
     match (row.task, host) {
         (Some(TaskState::Deleting), _) => ServerStatus::Deleting,
-        (Some(TaskState::Migrating), _) => ServerStatus::Migrating,
+        (Some(TaskState::Migrating | TaskState::Resizing), _) => ServerStatus::Migrating,
         (_, HostState::Down) => ServerStatus::Unknown,
         (Some(TaskState::Building), HostState::Up) => ServerStatus::Building,
         (Some(TaskState::Starting), HostState::Up) => ServerStatus::Stopped,

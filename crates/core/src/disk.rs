@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::ImageDigest;
 
 pub const DISK_NAME_BYTES_MAX: usize = 16;
+/// The disks that a flavor gives.
+pub const ROOT: &str = "root";
+pub const EPHEMERAL: &str = "ephemeral0";
+pub const SWAP: &str = "swap";
 
 /// Name of a disk within its instance: `root`, `ephemeral0`, `swap`. Also names its file, so only `[a-z0-9]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

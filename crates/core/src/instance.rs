@@ -46,6 +46,27 @@ pub enum Boot {
     Kernel { kernel: ImageDigest, ramdisk: Option<ImageDigest>, command_line: String },
 }
 
+/// A guest that only moves its disks is never let run, so its QEMU needs no more than firmware and devices.
+const DORMANT_RAM_MB: u64 = 32;
+
+impl InstanceSpec {
+    /// The same disks in a machine that never runs: for the move of a guest that is off.
+    pub fn dormant(&self) -> Self {
+        let ram_mb = self.ram_mb.min(DORMANT_RAM_MB);
+        InstanceSpec { vcpus: 1, ram_mb, nics: Vec::new(), boot: Boot::Disk, ..self.clone() }
+    }
+}
+
+/// How a guest was when its move began, and is when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MovedAs {
+    Running,
+    Paused,
+    /// Switched off: only its disks move.
+    Off,
+}
+
 /// What the agent says of the guest's QEMU now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,7 +9,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::identity::{ProjectId, UserId};
+use crate::{
+    identity::{ProjectId, UserId},
+    resize::Resize,
+};
 
 /// Whose a server is. Neither is known of one that the native API made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct ServerDetails {
     pub lock: Option<Lock>,
     /// An administrator said so; it lasts until one says otherwise.
     pub set_to_error: bool,
+    /// Under way, or waiting to be confirmed.
+    pub resize: Option<Box<Resize>>,
 }
 
 /// A copy of the key pair as it was when the server was made.

@@ -105,17 +105,23 @@ pub(crate) async fn claim(
     Ok(())
 }
 
+/// The instance's own claim goes; a new one takes its place in the same transaction.
+pub(crate) async fn drop_own(transaction: &mut Transaction<'static, Any>, instance: InstanceId) -> Result<()> {
+    sqlx::query("DELETE FROM claims WHERE instance = $1 AND migration IS NULL")
+        .bind(instance.to_string())
+        .execute(&mut **transaction)
+        .await
+        .map_err(db("drop claim"))?;
+    Ok(())
+}
+
 /// The migration ended with the guest on its target: its claim becomes the instance's, that on the source goes.
 pub(crate) async fn settle_at_target(
     transaction: &mut Transaction<'static, Any>,
     instance: InstanceId,
     migration: MigrationId,
 ) -> Result<()> {
-    sqlx::query("DELETE FROM claims WHERE instance = $1 AND migration IS NULL")
-        .bind(instance.to_string())
-        .execute(&mut **transaction)
-        .await
-        .map_err(db("settle claims"))?;
+    drop_own(transaction, instance).await?;
     sqlx::query("UPDATE claims SET migration = NULL WHERE migration = $1")
         .bind(migration.to_string())
         .execute(&mut **transaction)

@@ -37,6 +37,8 @@ stored_words!(
         Rebooting = "rebooting",
         RebootingHard = "rebooting_hard",
         Migrating = "migrating",
+        /// What is left of a resize beside its move.
+        Resizing = "resizing",
         Deleting = "deleting",
     }
 );

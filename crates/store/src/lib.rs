@@ -29,6 +29,7 @@ mod open;
 mod page;
 mod quota;
 mod record;
+mod resize;
 mod schema;
 mod server;
 mod server_group;
@@ -50,7 +51,7 @@ pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use instance_action::{ActionEventRow, ActionRow, EventResult, MOVE_EVENT};
 pub use join_token::NewJoinToken;
 pub use key_pair::{KeyKind, KeyPairRow, NewKeyPair};
-pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};
+pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration, Verdict};
 pub use network::{
     NetworkError, NetworkRow, NewPort, PortAddress, PortChange, PortFilter, PortHold, PortRow, PortWish, Route,
     RuleDirection, SecurityGroupRow, SecurityGroupRuleRow, SubnetRow,
@@ -58,6 +59,7 @@ pub use network::{
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
 pub use quota::ProjectQuotas;
+pub use resize::ResizeStep;
 pub use server::ServerFilter;
 pub use server_group::{GroupLimits, GroupPolicy, GroupRules, ServerGroupRow};
 pub use usage::UsageRow;

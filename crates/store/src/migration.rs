@@ -13,7 +13,7 @@ use whimbrel_core::{
     migration::coordinator::{Outcome, Phase, Side},
     progress::Progress,
     receipt::Receipt,
-    server::Ownership,
+    server::{Ownership, ServerDetails},
 };
 
 use crate::{
@@ -27,11 +27,27 @@ use crate::{
 };
 
 const OBJECT: &str = "migration";
+/// Where only the instance's task is changed.
+const ANY_GENERATION: i64 = -1;
 
 stored_words!(
     /// Why a server moves.
     MigrationKind { Live = "live-migration", Cold = "migration", Resize = "resize", Evacuation = "evacuation" }
 );
+stored_words!(
+    /// How a resize or a cold migration ended for its owner.
+    Verdict { Confirmed = "confirmed", Reverted = "reverted" }
+);
+
+impl MigrationKind {
+    /// Its move is not all of it.
+    fn goes_on(self) -> bool {
+        match self {
+            MigrationKind::Cold | MigrationKind::Resize => true,
+            MigrationKind::Live | MigrationKind::Evacuation => false,
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct MigrationRow {
@@ -65,6 +81,7 @@ pub struct MigrationRow {
     /// Why it is being undone, or was.
     pub failure: Option<Failure>,
     pub cleaned_up: Option<String>,
+    pub verdict: Option<Verdict>,
     pub created_us: i64,
     pub updated_us: i64,
     pub finished_us: Option<i64>,
@@ -85,6 +102,8 @@ pub struct NewMigration {
     pub credential: String,
     /// What the instance takes on the target.
     pub room: Room,
+    /// The server's details from now on, if they are still of the generation at which they were read.
+    pub details: Option<(u64, ServerDetails)>,
     pub created_us: i64,
 }
 
@@ -102,7 +121,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, instance, instance_name, source, target, epoch, phase, generation, number, kind, project, user_id, request_id, \
-             options, credential, step, progress, receipt, verification, failure, cleaned_up, created_us, updated_us, finished_us FROM migrations ",
+             options, credential, step, progress, receipt, verification, failure, cleaned_up, verdict, created_us, updated_us, finished_us FROM migrations ",
             $rest
         )
     };
@@ -131,6 +150,7 @@ fn read(row: &AnyRow) -> Result<MigrationRow> {
         verification: record.text_opt("verification")?,
         failure: record.json_opt("failure")?,
         cleaned_up: record.text_opt("cleaned_up")?,
+        verdict: record.parsed_opt("verdict")?,
         created_us: record.us("created_us")?,
         updated_us: record.us("updated_us")?,
         finished_us: record.us_opt("finished_us")?,
@@ -180,34 +200,38 @@ impl Store {
         let name = take_instance(&mut transaction, new).await?;
         let claim = Claim { host: &new.target, instance: new.instance, migration: Some(new.id), room: new.room };
         claim::claim(&mut transaction, &claim, admit).await?;
-        let phase = Phase::Queued;
-        let number = counter::next(&mut transaction, counter::MIGRATION).await?;
-        let (project, user) = instance::owner_columns(&new.asked_by);
-        sqlx::query(
-            "INSERT INTO migrations (id, instance, instance_name, source, target, epoch, status, phase, generation, \
-             options, credential, step, created_us, updated_us, number, kind, project, user_id, request_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11, $12, $13, $14, $15, $16)",
-        )
-        .bind(new.id.to_string())
-        .bind(new.instance.to_string())
-        .bind(name)
-        .bind(new.source.as_str())
-        .bind(new.target.as_str())
-        .bind(bigint(new.epoch.0))
-        .bind(text(new.id, "status", &phase.status())?)
-        .bind(text(new.id, "phase", &phase)?)
-        .bind(text(new.id, "options", &new.options)?)
-        .bind(&new.credential)
-        .bind(new.created_us)
-        .bind(number)
-        .bind(new.kind.as_str())
-        .bind(project)
-        .bind(user)
-        .bind(new.request_id.clone())
-        .execute(&mut *transaction)
-        .await
-        .map_err(unique("create migration", "server", new.instance, "is migrating already"))?;
+        insert(&mut transaction, new, &name, &Phase::Queued).await?;
         transaction.commit().await.map_err(db("create migration"))
+    }
+
+    /// A resize that stays on its host: the claim there becomes that of `new.room`, and a migration that is over is noted. Its
+    /// `source` and `target` are that host, and its epoch the instance's own. `admit` is asked with the host's load without this
+    /// instance.
+    pub async fn resize_in_place(
+        &self,
+        new: &NewMigration,
+        admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
+    ) -> Result<()> {
+        let mut transaction = self.begin("resize server").await?;
+        claim::take_turn(&mut transaction, &new.target).await?;
+        let name = take_instance(&mut transaction, new).await?;
+        claim::drop_own(&mut transaction, new.instance).await?;
+        let claim = Claim { host: &new.target, instance: new.instance, migration: None, room: new.room };
+        claim::claim(&mut transaction, &claim, admit).await?;
+        insert(&mut transaction, new, &name, &Phase::Done(Outcome::Completed)).await?;
+        transaction.commit().await.map_err(db("resize server"))
+    }
+
+    /// What its owner decided about a resize or a cold migration.
+    pub async fn set_verdict(&self, id: MigrationId, verdict: Verdict, now_us: i64) -> Result<()> {
+        sqlx::query("UPDATE migrations SET verdict = $2, updated_us = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(verdict.as_str())
+            .bind(now_us)
+            .execute(&self.writes)
+            .await
+            .map_err(db("note a verdict"))?;
+        Ok(())
     }
 
     pub async fn migration(&self, id: MigrationId) -> Result<MigrationRow> {
@@ -275,7 +299,7 @@ impl Store {
         let row = sqlx::query(
             "UPDATE migrations SET phase = $3, status = $4, failure = $5, updated_us = $6, finished_us = $7, \
              owing_us = $8, generation = generation + 1 WHERE id = $1 AND generation = $2 AND finished_us IS NULL \
-             RETURNING id, instance, target, epoch, generation, request_id",
+             RETURNING id, instance, target, epoch, generation, request_id, kind",
         )
         .bind(id.to_string())
         .bind(bigint(generation))
@@ -304,7 +328,8 @@ impl Store {
                 Some(Side::Source) | None if phase.is_owing() => {}
                 Some(Side::Source) | None => claim::release(&mut transaction, id).await?,
             }
-            end_task(&mut transaction, instance, now_us).await?;
+            let goes_on = record.parsed::<MigrationKind>("kind")?.goes_on();
+            end_task(&mut transaction, instance, goes_on.then_some(TaskState::Resizing), now_us).await?;
             if let Some(request_id) = record.text_opt("request_id")? {
                 let failed = failed_words(phase);
                 instance_action::end(&mut transaction, instance, &request_id, MOVE_EVENT, failed, now_us).await?;
@@ -386,26 +411,74 @@ fn text<T: Serialize>(id: MigrationId, column: &'static str, value: &T) -> Resul
     json(OBJECT, id, column, value)
 }
 
-/// Marks the instance as migrating if it is where and what the plan thought, and returns its name.
+async fn insert(
+    transaction: &mut Transaction<'static, Any>,
+    new: &NewMigration,
+    instance_name: &str,
+    phase: &Phase,
+) -> Result<()> {
+    let number = counter::next(transaction, counter::MIGRATION).await?;
+    let (project, user) = instance::owner_columns(&new.asked_by);
+    sqlx::query(
+        "INSERT INTO migrations (id, instance, instance_name, source, target, epoch, status, phase, generation, \
+         options, credential, step, created_us, updated_us, number, kind, project, user_id, request_id, finished_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11, $12, $13, $14, $15, $16, $17)",
+    )
+    .bind(new.id.to_string())
+    .bind(new.instance.to_string())
+    .bind(instance_name)
+    .bind(new.source.as_str())
+    .bind(new.target.as_str())
+    .bind(bigint(new.epoch.0))
+    .bind(text(new.id, "status", &phase.status())?)
+    .bind(text(new.id, "phase", phase)?)
+    .bind(text(new.id, "options", &new.options)?)
+    .bind(&new.credential)
+    .bind(new.created_us)
+    .bind(number)
+    .bind(new.kind.as_str())
+    .bind(project)
+    .bind(user)
+    .bind(new.request_id.clone())
+    .bind(phase.is_over().then_some(new.created_us))
+    .execute(&mut **transaction)
+    .await
+    .map_err(unique("create migration", "server", new.instance, "is migrating already"))?;
+    Ok(())
+}
+
+/// Marks the instance as migrating, or as being resized where it is, if it is where and what the plan thought, and returns its
+/// name.
 async fn take_instance(transaction: &mut Transaction<'static, Any>, new: &NewMigration) -> Result<String> {
     let failed = db("create migration");
-    let epoch_before = bigint(new.epoch.0).saturating_sub(1);
+    let (task, epoch_before) = match new.source == new.target {
+        true => (TaskState::Resizing, bigint(new.epoch.0)),
+        false => (TaskState::Migrating, bigint(new.epoch.0).saturating_sub(1)),
+    };
+    let details = match &new.details {
+        Some((_, details)) => Some(json("server", new.instance, "details", details)?),
+        None => None,
+    };
     let row = sqlx::query(
-        "UPDATE instances SET task_state = $4, updated_us = $5 \
-         WHERE id = $1 AND host = $2 AND epoch = $3 AND task_state IS NULL RETURNING id, name",
+        "UPDATE instances SET task_state = $4, updated_us = $5, details = COALESCE($6, details), \
+         generation = CASE WHEN $7 < 0 THEN generation ELSE generation + 1 END \
+         WHERE id = $1 AND host = $2 AND epoch = $3 AND task_state IS NULL AND ($7 < 0 OR generation = $7) \
+         RETURNING id, name",
     )
     .bind(new.instance.to_string())
     .bind(new.source.as_str())
     .bind(epoch_before)
-    .bind(TaskState::Migrating.as_str())
+    .bind(task.as_str())
     .bind(new.created_us)
+    .bind(details)
+    .bind(new.details.as_ref().map_or(ANY_GENERATION, |(generation, _)| bigint(*generation)))
     .fetch_optional(&mut **transaction)
     .await
     .map_err(&failed)?;
     if let Some(row) = row {
         return Record::new("server", &row)?.text("name");
     }
-    let row = sqlx::query("SELECT id, host, epoch, task_state FROM instances WHERE id = $1")
+    let row = sqlx::query("SELECT id, host, epoch, task_state, generation FROM instances WHERE id = $1")
         .bind(new.instance.to_string())
         .fetch_optional(&mut **transaction)
         .await
@@ -414,6 +487,9 @@ async fn take_instance(transaction: &mut Transaction<'static, Any>, new: &NewMig
     let record = Record::new("server", &row)?;
     let reason = match record.parsed_opt::<TaskState>("task_state")? {
         Some(task) => format!("is {task} already"),
+        None if details_changed(new, record.us("generation")?) => {
+            "was changed by somebody else meanwhile: try again".to_owned()
+        }
         None => format!(
             "is on host '{}' at epoch {}, not on '{}' at epoch {epoch_before}: plan again",
             record.text("host")?,
@@ -422,6 +498,10 @@ async fn take_instance(transaction: &mut Transaction<'static, Any>, new: &NewMig
         ),
     };
     Err(conflict("server", new.instance, reason))
+}
+
+fn details_changed(new: &NewMigration, generation: i64) -> bool {
+    new.details.as_ref().is_some_and(|(read, _)| bigint(*read) != generation)
 }
 
 /// The target's own report may have come first, or one of a later epoch.
@@ -441,11 +521,17 @@ async fn settle_instance(
     Ok(())
 }
 
-async fn end_task(transaction: &mut Transaction<'static, Any>, instance: InstanceId, now_us: i64) -> Result<()> {
-    sqlx::query("UPDATE instances SET task_state = NULL, updated_us = $3 WHERE id = $1 AND task_state = $2")
+async fn end_task(
+    transaction: &mut Transaction<'static, Any>,
+    instance: InstanceId,
+    next: Option<TaskState>,
+    now_us: i64,
+) -> Result<()> {
+    sqlx::query("UPDATE instances SET task_state = $4, updated_us = $3 WHERE id = $1 AND task_state = $2")
         .bind(instance.to_string())
         .bind(TaskState::Migrating.as_str())
         .bind(now_us)
+        .bind(next.map(TaskState::as_str))
         .execute(&mut **transaction)
         .await
         .map_err(db("settle server"))?;

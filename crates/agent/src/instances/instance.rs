@@ -132,7 +132,9 @@ impl Instance {
             let state = self.state();
             (state.vm.clone(), state.failure.is_some())
         };
-        let Some(vm) = vm else { return if failed { PowerState::Crashed } else { PowerState::Stopped } };
+        let Some(vm) = vm.filter(|vm| !vm.is_dormant()) else {
+            return if failed { PowerState::Crashed } else { PowerState::Stopped };
+        };
         match vm.qmp().within(STATUS_TIME_MAX).query_status().await {
             Ok(state) => {
                 let power = power_of(&state);
@@ -176,7 +178,8 @@ impl Instance {
         tokio::spawn(async move {
             let exit = sample_until_end(&vm, &sampler).await;
             let _held = change.lock().await;
-            let failure = (exit != Exit::Code(0) && !vm.was_switched_off())
+            // The end of a dormant one is its migration's matter.
+            let failure = (exit != Exit::Code(0) && !vm.was_switched_off() && !vm.is_dormant())
                 .then(|| vm.death(exit).hint("start the server again; its log is qemu.log in its directory"));
             if instance.unwatch(&vm, failure.clone()) {
                 match failure {

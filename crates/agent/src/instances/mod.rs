@@ -9,6 +9,7 @@
 //!   meanwhile with the migration's name;
 //! - a guest is started only here (`power.rs`), and only when `owner.json`, read again from disk, permits it;
 //! - an instance gets its directory, and loses it, by one rename: half an instance is never found.
+mod alter;
 mod console;
 mod handover;
 mod instance;
@@ -28,7 +29,6 @@ use whimbrel_api::agent::{Desired, InstanceAsk, InstanceReport};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{InstanceId, MigrationId},
-    instance::InstanceSpec,
 };
 
 pub use console::tail as console_tail;
@@ -152,7 +152,7 @@ impl Instances {
         let instance = match self.get(id) {
             Some(instance) => {
                 instance.owner().permits(ask.epoch)?;
-                refuse_other_hardware(&instance.spec(), &ask.spec)?;
+                self.alter(&instance, &ask.spec).await?;
                 instance
             }
             None => self.make(&ask).await?,
@@ -261,7 +261,8 @@ impl Instances {
         self.known().insert(instance.id(), instance);
     }
 
-    fn change_of(&self, id: InstanceId) -> Arc<AsyncMutex<()>> {
+    /// Whoever holds it is the only one to change the instance.
+    pub fn change_of(&self, id: InstanceId) -> Arc<AsyncMutex<()>> {
         self.lock_changes().entry(id).or_default().clone()
     }
 
@@ -291,21 +292,6 @@ async fn apart<T: Send + 'static>(
 fn claimed(id: InstanceId, migration: MigrationId) -> Failure {
     Failure::new(FailureCode::Conflict, format!("server {id} is being moved by migration {migration}"))
         .hint(format!("wait for it, or cancel it: `whimbrel migration cancel {migration}`"))
-}
-
-/// What the guest sees must stay. What a disk lies on is this host's own matter.
-fn refuse_other_hardware(here: &InstanceSpec, asked: &InstanceSpec) -> Result<(), Failure> {
-    let visible = |spec: &InstanceSpec| {
-        let mut spec = spec.clone();
-        spec.name.clear();
-        spec.disks.iter_mut().for_each(|disk| disk.base = None);
-        spec
-    };
-    if visible(here) == visible(asked) {
-        return Ok(());
-    }
-    let detail = format!("server {} is here with other hardware than asked for", here.id);
-    Err(Failure::new(FailureCode::Conflict, detail).hint("hardware cannot be changed: make a new server"))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Instances {
         }
         let vm = match instance.vm().filter(|vm| vm.has_exited().is_none()) {
             Some(vm) => vm,
-            None => self.start(instance).await?,
+            None => self.start(instance, false).await?,
         };
         let of_qmp = |error| fault::of_qmp(&error);
         let state = vm.qmp().query_status().await.map_err(of_qmp)?;
@@ -64,16 +64,42 @@ impl Instances {
         Ok(())
     }
 
-    async fn start(&self, instance: &Arc<Instance>) -> Result<Arc<Vm>, Failure> {
+    /// A QEMU for the disks of a guest that is off, so that they can be moved; it is never let run. The migration that asks
+    /// holds the claim.
+    pub async fn wake(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        let change = self.change_of(instance.id());
+        let _held = change.lock().await;
+        if instance.vm().is_some_and(|vm| vm.has_exited().is_none()) {
+            return Ok(());
+        }
+        match Owner::load(&self.paths.instance(instance.id()))? {
+            Some(owner) => owner.permits(instance.epoch())?,
+            None => return Err(no_owner(instance)),
+        }
+        self.start(instance, true).await?;
+        Ok(())
+    }
+
+    /// The guest is off again, as it was; nothing to do where no QEMU carries its disks.
+    pub async fn end_dormant(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        match instance.vm().filter(|vm| vm.is_dormant()) {
+            Some(_) => self.switch_off(instance).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn start(&self, instance: &Arc<Instance>, dormant: bool) -> Result<Arc<Vm>, Failure> {
         let spec = instance.spec();
         self.images.ensure_all(&spec).await?;
+        let spec = if dormant { spec.dormant() } else { (*spec).clone() };
         let taps = network::create_all(&spec, self.hypervisor.user).await?;
         let start = StartSpec {
-            spec: (*spec).clone(),
+            spec,
             dir: instance.dir().to_owned(),
             run_dir: self.paths.run_dir(instance.id()),
             images_dir: self.paths.images(),
             incoming: false,
+            dormant,
             disks: instance.disk_files(),
             taps: taps.clone(),
         };

@@ -50,14 +50,47 @@ async fn made_once_at_the_first_epoch_and_removed_whole() {
     assert!(instances.get(spec.id).unwrap().allocated_bytes(&spec.disks[0].name).await.unwrap() > 0);
 
     refused(&instances, ask(&spec, 2, Desired::Stopped), "epoch 1 and not at epoch 2").await;
-    let larger = InstanceSpec { ram_mb: 64, ..spec.clone() };
-    refused(&instances, ask(&larger, 1, Desired::Stopped), "other hardware").await;
+    let elsewhere = InstanceSpec { machine: "pc-q35-9.0".to_owned(), ..spec.clone() };
+    refused(&instances, ask(&elsewhere, 1, Desired::Stopped), "other hardware").await;
     instances.ensure(ask(&spec, 1, Desired::Stopped)).await.unwrap();
 
     instances.delete(spec.id).await.unwrap();
     instances.delete(spec.id).await.unwrap();
     assert!(instances.get(spec.id).is_none() && !trial.paths.instance(spec.id).exists());
     assert!(trial.paths.half_done().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_hardware_of_a_guest_that_is_off_changes_and_stays_changed() {
+    for variable in QEMU_VARIABLES {
+        let trial = Trial::on(variable, None);
+        let (instances, spec) = (load(&trial).await, small_spec());
+        instances.ensure(ask(&spec, 1, Desired::Running)).await.unwrap();
+        let mut larger = InstanceSpec { ram_mb: 64, vcpus: 2, ..spec.clone() };
+        larger.disks[0].virtual_bytes *= 2;
+        larger.disks.push(crate::trial::blank_disk("swap", whimbrel_core::disk::DiskFormat::Qcow2));
+        refused(&instances, ask(&larger, 1, Desired::Running), "runs: its hardware cannot be changed").await;
+
+        let instance = instances.get(spec.id).unwrap();
+        instance.vm().unwrap().qmp().stop().await.unwrap();
+        instances.ensure(ask(&spec, 1, Desired::Stopped)).await.unwrap();
+        let report = instances.ensure(ask(&larger, 1, Desired::Running)).await.unwrap();
+        assert_eq!(report.power, PowerState::Running);
+        let disks = instance.vm().unwrap().qmp().execute("query-block", serde_json::json!({})).await.unwrap();
+        let sizes: Vec<_> =
+            disks.as_array().unwrap().iter().map(|disk| &disk["inserted"]["image"]["virtual-size"]).collect();
+        assert_eq!(sizes, [32 << 20, 16 << 20]);
+
+        let again = load(&trial).await;
+        assert_eq!(*again.get(spec.id).unwrap().spec(), larger);
+        again.get(spec.id).unwrap().vm().unwrap().qmp().stop().await.unwrap();
+        again.ensure(ask(&larger, 1, Desired::Stopped)).await.unwrap();
+        refused(&again, ask(&spec, 1, Desired::Stopped), "with a disk root of").await;
+        larger.disks.truncate(1);
+        again.ensure(ask(&larger, 1, Desired::Stopped)).await.unwrap();
+        assert!(!trial.paths.instance(spec.id).join("swap.qcow2").exists());
+        again.delete(spec.id).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use whimbrel_api::agent::{ReceiveAsk, SendAsk};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::MigrationId,
-    instance::InstanceSpec,
+    instance::{InstanceSpec, MovedAs},
     migration::journal::Entry,
     receipt::Receipt,
 };
@@ -29,8 +29,7 @@ const TARGET: &str = "target.json";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SourcePayload {
     pub ask: SendAsk,
-    /// The guest ran when the move began.
-    pub running_before: bool,
+    pub moved_as: MovedAs,
     pub receipt: Option<Receipt>,
 }
 
@@ -38,8 +37,7 @@ pub struct SourcePayload {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TargetPayload {
     pub ask: ReceiveAsk,
-    /// The guest was running on the source.
-    pub running: bool,
+    pub moved_as: MovedAs,
     /// The source's retained copy here was taken into `incoming/` for this migration.
     pub took_retained: bool,
     /// The spec as the files are here, once they were accepted.

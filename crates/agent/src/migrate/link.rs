@@ -29,6 +29,7 @@ use whimbrel_core::{
     disk::{CopyMode, DiskName, DiskSpec},
     failure::Failure,
     id::{Epoch, ImageDigest, InstanceId, MigrationId},
+    instance::MovedAs,
     migration::message::{Envelope, ToSource, ToTarget},
 };
 use whimbrel_transfer::totals::DiskTotals;
@@ -86,8 +87,8 @@ pub struct Offer {
     pub source_epoch: Epoch,
     /// Data streams that the source has opened or is opening.
     pub streams: u16,
-    /// The guest was running: a guest that was paused stays paused on the target.
-    pub running: bool,
+    /// What it was is what it shall be on the target.
+    pub moved_as: MovedAs,
     pub disks: Vec<OfferedDisk>,
 }
 

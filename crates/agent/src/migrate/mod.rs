@@ -33,6 +33,7 @@ use whimbrel_api::agent::{GiveUp, MigrationReport, MoveFacts, MoveOptions, Recei
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{Epoch, InstanceId, MigrationId},
+    instance::MovedAs,
     migration::{
         journal::{Role as JournalRole, SourceRecord, TargetRecord},
         source as source_machine, target as target_machine,
@@ -44,7 +45,7 @@ use self::{
     source::Source,
     target::Target,
 };
-use crate::context::Context;
+use crate::{context::Context, instances::Instance};
 
 /// So many ended migrations keep their tasks, for a late question of the peer; older ones keep their last report.
 const ENDED_MAX: usize = 32;
@@ -86,7 +87,7 @@ impl Migrations {
                 self.context.instances.claim(ask.spec.id, ask.migration).await?;
                 self.context.comparisons.end(ask.spec.id).await;
                 let migration = ask.migration;
-                let payload = TargetPayload { ask, running: true, took_retained: false, spec: None };
+                let payload = TargetPayload { ask, moved_as: MovedAs::Running, took_retained: false, spec: None };
                 self.add_target(migration, payload, target_machine::Phase::Unknown, target_machine::Event::Receive)
             }
         };
@@ -115,15 +116,19 @@ impl Migrations {
                 Failure::new(FailureCode::Conflict, detail).hint("look at the server again: it was moved meanwhile")
             );
         }
-        let vm = instance.vm().ok_or_else(|| {
-            Failure::new(FailureCode::Conflict, format!("server {} is not running", ask.instance))
-                .hint("start it first")
-        })?;
-        let running_before = vm.qmp().query_status().await.map_err(|error| crate::fault::of_qmp(&error))?.is_running();
+        // That of a guest that is off holds what the claim waits for.
+        self.context.comparisons.end(ask.instance).await;
         self.context.instances.claim(ask.instance, ask.migration).await?;
         self.context.comparisons.end(ask.instance).await;
+        let moved_as = match moved_as(&instance).await {
+            Ok(moved_as) => moved_as,
+            Err(failure) => {
+                self.context.instances.release(ask.instance, ask.migration).await;
+                return Err(failure);
+            }
+        };
         let migration = ask.migration;
-        let payload = SourcePayload { ask, running_before, receipt: None };
+        let payload = SourcePayload { ask, moved_as, receipt: None };
         let source = Source::start(
             self.context.clone(),
             self.journal.clone(),
@@ -312,6 +317,23 @@ fn oldest_ended<T>(all: &Mutex<BTreeMap<MigrationId, Arc<T>>>, ended: impl Fn(&T
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn moved_as(instance: &Instance) -> Result<MovedAs, Failure> {
+    match instance.vm().filter(|vm| !vm.is_dormant()) {
+        Some(vm) => match vm.is_running().await.map_err(|error| crate::fault::of_qmp(&error))? {
+            true => Ok(MovedAs::Running),
+            false => Ok(MovedAs::Paused),
+        },
+        None => match instance.failure() {
+            None => Ok(MovedAs::Off),
+            Some(failure) => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("server {} is in error: {}", instance.id(), failure.detail),
+            )
+            .hint("start or stop it first")),
+        },
+    }
 }
 
 fn check_options(options: &MoveOptions) -> Result<(), Failure> {

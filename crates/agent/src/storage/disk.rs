@@ -1,4 +1,4 @@
-//! Makes the files of an instance's disks, at its creation and as the target of a migration.
+//! Makes the files of an instance's disks, at its creation and as the target of a migration, and grows them.
 
 use std::{path::Path, time::Duration};
 
@@ -89,8 +89,13 @@ async fn raw_copy(
     let mut copy = img(hypervisor, "convert");
     copy.args(["-f", format.driver(), "-O", "raw"]).arg(backing).arg(path);
     hypervisor.run(copy, CONVERT_TIME_MAX).await?;
+    grow(hypervisor, path, spec).await
+}
+
+/// To the size that `spec` says; nothing to do for one that has it.
+pub async fn grow(hypervisor: &Hypervisor, path: &Path, spec: &DiskSpec) -> Result<(), Failure> {
     let mut grow = img(hypervisor, "resize");
-    grow.args(["-f", "raw"]).arg(path).arg(spec.virtual_bytes.to_string());
+    grow.args(["-f", spec.format.driver()]).arg(path).arg(spec.virtual_bytes.to_string());
     hypervisor.run(grow, CREATE_TIME_MAX).await.map(drop)
 }
 

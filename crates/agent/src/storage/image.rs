@@ -133,6 +133,11 @@ impl ImageStore {
         }
     }
 
+    /// The guest finds more room behind what it has.
+    pub async fn grow_disk(&self, path: &Path, spec: &DiskSpec) -> Result<(), Failure> {
+        disk::grow(&self.hypervisor, path, spec).await
+    }
+
     async fn forget(&self, digest: &ImageDigest) -> Result<(), Failure> {
         let flight = self.flight(digest);
         let _alone = flight.lock().await;

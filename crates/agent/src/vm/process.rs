@@ -51,6 +51,8 @@ pub struct StartSpec {
     pub run_dir: PathBuf,
     pub images_dir: PathBuf,
     pub incoming: bool,
+    /// Never to run: `spec` is that of a dormant machine.
+    pub dormant: bool,
     /// In the order of `spec.disks`.
     pub disks: Vec<(DiskName, PathBuf, DiskFormat)>,
     /// In the order of `spec.nics`; they exist already.
@@ -66,6 +68,7 @@ pub struct Vm {
     oob: Oob,
     features: Features,
     taps: Vec<String>,
+    dormant: bool,
     /// The guest switched itself off: an end that is no crash.
     switched_off: Arc<AtomicBool>,
 }
@@ -106,8 +109,14 @@ impl Vm {
             log: &log,
             unit: &unit,
         })?;
-        let record =
-            VmRecord { instance: id, process: process.id, log, log_from: process.log_from(), taps: start.taps.clone() };
+        let record = VmRecord {
+            instance: id,
+            process: process.id,
+            log,
+            log_from: process.log_from(),
+            taps: start.taps.clone(),
+            dormant: start.dormant,
+        };
         let greeted = match record.store(&start.run_dir) {
             Ok(()) => greet(id, &start.run_dir, &process, START_TIME_MAX).await,
             Err(failure) => Err(failure),
@@ -121,12 +130,16 @@ impl Vm {
     }
 
     /// The recorded QEMU of this run directory; `None` where there is none or it ended, and what it left is removed. One
-    /// that was started and not recorded is killed: its guest never ran.
+    /// that was started and not recorded is killed, and a dormant one: its guest never ran.
     pub async fn attach(run_dir: &Path) -> Result<Option<Vm>, Failure> {
         let Some(record) = VmRecord::load(run_dir)? else {
             process::kill_unrecorded(&run_dir.join(PID_FILE)).await?;
             return Ok(None);
         };
+        if record.dormant {
+            Vm::kill_recorded(run_dir).await?;
+            return Ok(None);
+        }
         let found = if record.is_alive() { Detached::find(record.process, &record.log, record.log_from) } else { None };
         let Some(process) = found else {
             forget(run_dir)?;
@@ -139,8 +152,8 @@ impl Vm {
     fn new(record: VmRecord, run_dir: PathBuf, process: Detached, qmp: Qmp, oob: Oob, features: Features) -> Self {
         let switched_off = Arc::new(AtomicBool::new(false));
         tokio::spawn(watch_shutdown(qmp.clone(), switched_off.clone()));
-        let (id, taps) = (record.instance, record.taps);
-        Vm { id, run_dir, process: Mutex::new(process), qmp, oob, features, taps, switched_off }
+        let (id, taps, dormant) = (record.instance, record.taps, record.dormant);
+        Vm { id, run_dir, process: Mutex::new(process), qmp, oob, features, taps, dormant, switched_off }
     }
 
     /// Kills the recorded QEMU of this run directory, if it lives; without a word to its monitors, which may be stuck.
@@ -183,6 +196,11 @@ impl Vm {
 
     pub fn run_dir(&self) -> &Path {
         &self.run_dir
+    }
+
+    /// It carries the disks of a guest that is off, and never runs.
+    pub fn is_dormant(&self) -> bool {
+        self.dormant
     }
 
     pub fn taps(&self) -> &[String] {
@@ -244,8 +262,8 @@ impl Vm {
             process.moved(&log);
             process.clone()
         };
-        let (log_from, taps) = (process.log_from(), self.taps.clone());
-        VmRecord { instance: self.id, process: process.id, log, log_from, taps }.store(&self.run_dir)
+        let (log_from, taps, dormant) = (process.log_from(), self.taps.clone(), self.dormant);
+        VmRecord { instance: self.id, process: process.id, log, log_from, taps, dormant }.store(&self.run_dir)
     }
 }
 

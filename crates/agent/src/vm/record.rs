@@ -23,6 +23,9 @@ pub struct VmRecord {
     /// Where this run's words begin in the log.
     pub log_from: u64,
     pub taps: Vec<String>,
+    /// Never to run: it carries the disks of a guest that is off.
+    #[serde(default)]
+    pub dormant: bool,
 }
 
 fn path_of(run_dir: &Path) -> PathBuf {

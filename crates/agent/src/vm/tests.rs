@@ -25,7 +25,7 @@ async fn start_spec(trial: &Trial, incoming: bool) -> StartSpec {
         disks.push((disk.name.clone(), path, disk.format));
     }
     let (run_dir, images_dir) = (trial.paths.run_dir(spec.id), trial.paths.images());
-    StartSpec { spec, dir, run_dir, images_dir, incoming, disks, taps: Vec::new() }
+    StartSpec { spec, dir, run_dir, images_dir, incoming, dormant: false, disks, taps: Vec::new() }
 }
 
 #[tokio::test]

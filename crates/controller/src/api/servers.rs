@@ -139,7 +139,7 @@ async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
     // The reconciler may end a task between our look and our change.
     for _ in 0..TASK_TRIES {
         match now {
-            Some(TaskState::Migrating) => {
+            Some(TaskState::Migrating | TaskState::Resizing) => {
                 return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is migrating", row.name))
                     .hint("wait for the migration's end, or cancel it: see `whimbrel migration list`")
                     .into());

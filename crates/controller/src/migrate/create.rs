@@ -4,10 +4,11 @@ use uuid::Uuid;
 use whimbrel_api::native::NewMigration;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
-    id::MigrationId,
+    id::{FlavorId, MigrationId},
+    instance::InstanceSpec,
     migration::{Note, coordinator::Event},
     precheck::Placement,
-    server::Ownership,
+    server::{Ownership, ServerDetails},
 };
 use whimbrel_daemon::pki::Secret;
 use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, Room, StoreError};
@@ -32,6 +33,19 @@ pub struct Wish {
     pub disk_over_commit: bool,
     /// A named host is judged as if the scheduler had chosen it: one that is disabled, or in another zone, is refused.
     pub scheduled: bool,
+    /// Of a resize, or of the way back from one.
+    pub resize: Option<ResizeWish>,
+}
+
+/// What a move that is part of a resize claims, and leaves with the server.
+#[derive(Clone, Debug)]
+pub struct ResizeWish {
+    /// Of the move.
+    pub id: MigrationId,
+    /// The hardware that it must have room for.
+    pub room_for: InstanceSpec,
+    pub flavor: FlavorId,
+    pub details: ServerDetails,
 }
 
 impl Default for Wish {
@@ -42,7 +56,15 @@ impl Default for Wish {
             request_id: None,
             disk_over_commit: false,
             scheduled: false,
+            resize: None,
         }
+    }
+}
+
+impl Wish {
+    /// The hardware that the target must have room for.
+    pub(super) fn room_for<'a>(&'a self, row: &'a InstanceRow) -> &'a InstanceSpec {
+        self.resize.as_ref().map_or(&row.spec, |resize| &resize.room_for)
     }
 }
 
@@ -59,8 +81,9 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
         return Err(Failure::new(FailureCode::NoHost, refused).hint("see `whimbrel move --plan`").into());
     };
     let target = &offer.facts;
+    let roomy = wish.room_for(row);
     let missing_base_bytes = Placement {
-        instance: &row.spec,
+        instance: roomy,
         allocated_bytes: 0,
         retained_bytes: 0,
         source: None,
@@ -69,21 +92,22 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
     }
     .missing_base_bytes();
     let migration = whimbrel_store::NewMigration {
-        id: MigrationId(Uuid::now_v7()),
+        id: wish.resize.as_ref().map_or_else(|| MigrationId(Uuid::now_v7()), |resize| resize.id),
         instance: row.id,
         source: row.host.clone(),
         target: target.name.clone(),
         epoch: row.epoch.next(),
         kind: wish.kind,
-        asked_by: wish.asked_by,
-        request_id: wish.request_id,
+        asked_by: wish.asked_by.clone(),
+        request_id: wish.request_id.clone(),
         options: serde_json::to_value(&new.options)
             .map_err(|error| Failure::new(FailureCode::BadRequest, format!("the options cannot be stored: {error}")))?,
         credential: Secret::generate()?.reveal(),
-        room: Room { ram_mb: row.spec.ram_mb, disk_bytes: virtual_bytes(&row.spec).saturating_add(missing_base_bytes) },
+        room: Room { ram_mb: roomy.ram_mb, disk_bytes: virtual_bytes(roomy).saturating_add(missing_base_bytes) },
+        details: wish.resize.as_ref().map(|resize| (row.generation, resize.details.clone())),
         created_us: App::now_us(),
     };
-    let admit = |load: &whimbrel_store::HostLoad| plan::admit(row, &planned, offer, load);
+    let admit = |load: &whimbrel_store::HostLoad| plan::admit(roomy, &planned, offer, load);
     match app.store.create_migration(&migration, admit).await {
         Ok(()) => {}
         Err(StoreError::Refused { reasons }) => return Err(ApiError::of_reasons(&refused, reasons)),

@@ -30,9 +30,10 @@ use tokio::sync::Notify;
 use whimbrel_core::{id::MigrationId, migration::coordinator::Phase};
 use whimbrel_store::{MigrationRow, PageAsk, StoreError};
 
-pub use create::{Wish, cancel, create};
+pub use create::{ResizeWish, Wish, cancel, create};
 pub use observed::Observed;
 pub use plan::plan;
+pub(crate) use plan::wishes;
 pub use view::view;
 
 use crate::app::Shared;

@@ -14,8 +14,8 @@ use whimbrel_core::{
     failure::{Failure, FailureCode},
     forecast::{Forecast, LINK_BPS_UNKNOWN, Question, forecast},
     host::HostFacts,
-    id::{HostName, MigrationId},
-    instance::PowerState,
+    id::{FlavorId, HostName, MigrationId},
+    instance::{InstanceSpec, PowerState},
     migration::coordinator::{Outcome, Phase},
     precheck::Placement,
     schedule::{self, Candidate, Place, Wanted, Wishes},
@@ -83,13 +83,14 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
         None => return Err(usable(&source).err().unwrap_or_else(|| no_facts(&source)).into()),
     };
     let (offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
-    let wishes = wishes(app, row, named.is_some() && !wish.scheduled).await?;
+    let flavor = wish.resize.as_ref().map_or(row.flavor, |resize| resize.flavor);
+    let wishes = wishes(app, row, flavor, named.is_some() && !wish.scheduled).await?;
     let wanted = Wanted {
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),
         disk_over_commit: wish.disk_over_commit,
         wishes: &wishes,
-        ..Wanted::new(&row.spec)
+        ..Wanted::new(wish.room_for(row))
     };
     let candidates: Vec<Candidate<'_>> = offers
         .iter()
@@ -107,7 +108,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
 }
 
 /// Who forces a host knows that it is disabled or in another zone, and why.
-async fn wishes(app: &App, row: &InstanceRow, forced: bool) -> Answer<Wishes> {
+pub(crate) async fn wishes(app: &App, row: &InstanceRow, flavor: FlavorId, forced: bool) -> Answer<Wishes> {
     let group = match row.details.group {
         Some(id) => match app.store.server_group(id).await {
             Ok(group) => Some(group_of(app, &group, Some(row.id)).await?),
@@ -119,7 +120,7 @@ async fn wishes(app: &App, row: &InstanceRow, forced: bool) -> Answer<Wishes> {
     };
     Ok(Wishes {
         disabled_too: forced,
-        extra_specs: app.store.extra_specs(Some(row.flavor)).await?.remove(&row.flavor).unwrap_or_default(),
+        extra_specs: app.store.extra_specs(Some(flavor)).await?.remove(&flavor).unwrap_or_default(),
         zone: row.details.availability_zone.clone().filter(|_| !forced),
         group,
         ..Wishes::default()
@@ -157,12 +158,10 @@ fn busy(row: &InstanceRow) -> Vec<Failure> {
         }
         (Some(task), _) => refuse(&format!("is {task}"), "wait until that is done"),
         (None, Some(PowerState::Running | PowerState::Paused)) => Vec::new(),
-        (None, Some(PowerState::Stopped)) => refuse(
-            "is stopped; only a running server can be moved",
-            &format!("start it first: `whimbrel server start {}`", row.name),
-        ),
-        (None, Some(PowerState::Crashed) | None) => refuse(
-            "does not run; only a running server can be moved",
+        // Its disks move.
+        (None, Some(PowerState::Stopped)) if row.failure.is_none() => Vec::new(),
+        (None, Some(PowerState::Stopped | PowerState::Crashed) | None) => refuse(
+            "is in error; only one that runs or was switched off can be moved",
             &format!("see `whimbrel server show {}`", row.name),
         ),
     }
@@ -329,7 +328,8 @@ fn words(
     reasons: Vec<Failure>,
     why_not: WhyNot,
 ) -> Plan {
-    let ram_bytes = row.spec.ram_mb * MIB;
+    let off = row.power == Some(PowerState::Stopped);
+    let ram_bytes = if off { 0 } else { row.spec.ram_mb * MIB };
     let mode = facts.map_or(CopyMode::Full, |facts| mode_of(facts, target.and_then(|offer| offer.retained.as_ref())));
     let (best_bytes, worst_bytes) = facts.map_or((0, 0), |facts| disk_bytes(row, facts, target));
     let question = |disk_bytes: u64, dirty_bps: u64| Question {
@@ -388,12 +388,15 @@ fn steps(
     options: &MoveOptions,
 ) -> Vec<String> {
     let to = target.map_or("the target", |offer| offer.facts.name.as_str());
+    let off = row.power == Some(PowerState::Stopped);
     let disks = row.spec.disks.len();
     let mib = |bytes: u64| bytes.div_ceil(MIB);
     let copy = match mode {
         CopyMode::Full => format!(
-            "copy {disks} disks in rounds while the guest runs: {} MiB, and what it writes meanwhile",
-            mib(worst)
+            "copy {disks} disks{}: {} MiB{}",
+            if off { "" } else { " in rounds while the guest runs" },
+            mib(worst),
+            if off { "" } else { ", and what it writes meanwhile" }
         ),
         CopyMode::Delta => format!("copy what changed on {disks} disks since the server left {to}: {} MiB", mib(worst)),
         CopyMode::Digest => format!(
@@ -407,8 +410,20 @@ fn steps(
         format!("reserve {} MiB of RAM and the disk space on {to}", row.spec.ram_mb),
         format!("prepare {disks} disks on {to}"),
         copy,
-        format!("copy {} MiB of RAM beside it, at {} MB/s{known}", row.spec.ram_mb, forecast.rate_bps / 1_000_000),
-        format!("stop the guest on {}, ship the rest, run it on {to}", source.name),
+        match off {
+            true => "the guest is off: its RAM does not travel".to_owned(),
+            false => {
+                format!(
+                    "copy {} MiB of RAM beside it, at {} MB/s{known}",
+                    row.spec.ram_mb,
+                    forecast.rate_bps / 1_000_000
+                )
+            }
+        },
+        match off {
+            true => format!("hand its disks over to {to}; it stays off"),
+            false => format!("stop the guest on {}, ship the rest, run it on {to}", source.name),
+        },
         format!("keep the disks on {} as a copy for a cheap way back", source.name),
     ];
     if forecast.needs_throttle {
@@ -427,7 +442,7 @@ fn steps(
 
 /// The chosen target as the store's turn has it: the last word before the claim.
 pub(super) fn admit(
-    row: &InstanceRow,
+    spec: &InstanceSpec,
     planned: &Planned,
     offer: &Offer,
     load: &whimbrel_store::HostLoad,
@@ -435,7 +450,7 @@ pub(super) fn admit(
     let facts = planned.facts.as_ref();
     let target = offer.books.with(load);
     let placement = Placement {
-        instance: &row.spec,
+        instance: spec,
         allocated_bytes: facts.map_or(0, allocated_bytes),
         retained_bytes: retained_bytes(facts, offer),
         source: Some(&planned.source),

@@ -160,9 +160,13 @@ impl FakeAgent {
 
     /// The guest arrived: as the target's journal would have it.
     pub fn owns(&self, id: MigrationId) {
+        self.owns_as(id, PowerState::Running);
+    }
+
+    pub fn owns_as(&self, id: MigrationId, power: PowerState) {
         let mut told = self.told();
         let ask = told.receives.iter().find(|ask| ask.migration == id).unwrap().clone();
-        told.guests.insert(ask.spec.id, Guest { spec: ask.spec, epoch: ask.epoch, power: PowerState::Running });
+        told.guests.insert(ask.spec.id, Guest { spec: ask.spec, epoch: ask.epoch, power });
         told.migrations.get_mut(&id).unwrap().state = Report::Target(target::Phase::Running);
     }
 

@@ -16,6 +16,7 @@ mod networks;
 mod place;
 mod quotas;
 mod refusals;
+mod resizes;
 mod server_groups;
 mod servers;
 mod services;

@@ -109,6 +109,57 @@ async fn a_server_is_made_moved_and_moved_back() {
     lab.down().unwrap();
 }
 
+/// openstacksdk, as scripts of a site use it.
+#[tokio::test]
+async fn a_script_of_a_site_works() {
+    let _turn = turn();
+    let lab = up(options(2)).await;
+    let python = Shell::of(&lab).bin.join("python");
+    let mut command = Command::new(python);
+    command.args(["-c", include_str!("walk.py")]).envs(lab.site().variables()).kill_on_drop(true);
+    let output = command.output().await.unwrap();
+    let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success() && told(&output.stdout).contains("walked"), "{}", told(&output.stderr));
+    lab.down().unwrap();
+}
+
+/// The two offline ways: another host for a server that is off, another flavor for one that runs.
+#[tokio::test]
+async fn a_server_is_migrated_cold_and_resized() {
+    let _turn = turn();
+    let lab = up(options(2)).await;
+    let shell = Shell::of(&lab);
+    for (name, ram, disk, swap) in [("s10", 256, 10, 64), ("s11", 384, 11, 128)] {
+        let make = format!("openstack flavor create --ram {ram} --disk {disk} --ephemeral 1 --swap {swap} {name}");
+        shell.check(&make, &[name]).await;
+    }
+    shell.check("nova boot --flavor s10 --image guest --nic net-name=private --poll server-02", &["server-02"]).await;
+    let shown = shell.check("nova show server-02", &["ACTIVE"]).await;
+    let (from, to) = if shown.contains("| h1 ") { ("h1", "h2") } else { ("h2", "h1") };
+    shell.check("openstack server stop server-02", &[]).await;
+    shell.server_is("server-02", "SHUTOFF", Some(from)).await;
+    shell.check("openstack server migrate --wait server-02", &[]).await;
+    shell.server_is("server-02", "VERIFY_RESIZE", Some(to)).await;
+    shell.check("openstack server migration confirm server-02", &[]).await;
+    shell.server_is("server-02", "SHUTOFF", Some(to)).await;
+    shell.check("nova migration-list", &["confirmed", "migration"]).await;
+
+    shell.check("openstack server start server-02", &[]).await;
+    shell.server_is("server-02", "ACTIVE", Some(to)).await;
+    shell.refused("nova resize server-02 s10", "must change flavor").await;
+    shell.check("nova resize --poll server-02 s11", &[]).await;
+    shell.server_is("server-02", "VERIFY_RESIZE", Some(to)).await;
+    shell.check("nova show server-02", &["s11"]).await;
+    shell.check("nova resize-revert server-02", &[]).await;
+    shell.server_is("server-02", "ACTIVE", Some(to)).await;
+    shell.check("openstack server resize --flavor s11 --wait server-02", &[]).await;
+    shell.check("openstack server resize confirm server-02", &[]).await;
+    shell.server_is("server-02", "ACTIVE", Some(to)).await;
+    shell.check("openstack server event list server-02", &["confirmResize", "revertResize", "resize", "migrate"]).await;
+    shell.check("openstack server delete --wait server-02", &[]).await;
+    lab.down().unwrap();
+}
+
 /// An image grows by `qemu-img resize`: its virtual size does, what is allocated does not.
 #[tokio::test]
 async fn an_image_that_was_resized_is_taken_as_it_is() {

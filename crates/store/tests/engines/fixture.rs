@@ -115,6 +115,7 @@ pub fn migration(number: u128, of: &NewInstance, target: &str) -> NewMigration {
         options: serde_json::json!({ "streams": 4 }),
         credential: "secret".to_owned(),
         room: of.room,
+        details: None,
         created_us: NOW_US,
     }
 }

@@ -7,6 +7,7 @@ mod images;
 mod migrations;
 mod network;
 mod postgres;
+mod resizes;
 mod schema;
 mod servers;
 mod tenancy;
@@ -28,7 +29,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 54] = cases![
+const CASES: [(&str, Case); 57] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -75,6 +76,9 @@ const CASES: [(&str, Case); 54] = cases![
     migrations::a_step_is_taken_once,
     migrations::the_end_settles_claims_and_host,
     migrations::a_debt_outlives_the_migration_and_keeps_only_its_claim,
+    resizes::a_claim_grows_where_it_is,
+    resizes::a_step_is_taken_once,
+    resizes::a_cold_move_leaves_the_rest_to_do,
     tenancy::a_key_pair_is_its_users,
     tenancy::the_last_key_pair_is_made_once,
     tenancy::quotas_are_what_was_said,

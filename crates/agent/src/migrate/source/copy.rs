@@ -152,7 +152,7 @@ async fn offer(road: &Road) -> Result<Offer, Failure> {
         instance: spec.id,
         source_epoch: epoch,
         streams: road.ask.options.streams,
-        running: road.running_before,
+        moved_as: road.moved_as,
         disks,
     })
 }

@@ -42,7 +42,7 @@ use whimbrel_api::agent::{MigrationReport, Role, SendAsk, SidePhase, Verificatio
 use whimbrel_core::{
     convergence::FORCED_PAUSE_MS_MAX,
     failure::Failure,
-    instance::InstanceSpec,
+    instance::{InstanceSpec, MovedAs},
     migration::{
         journal::{Role as JournalRole, SourceRecord},
         message::{Report, ToTarget},
@@ -165,7 +165,7 @@ fn new_road(
     Road {
         context,
         ask: payload.ask.clone(),
-        running_before: payload.running_before,
+        moved_as: payload.moved_as,
         images_durable: watch::Sender::new(true),
         instance,
         events,
@@ -248,7 +248,12 @@ impl Driver {
         let options = &self.road.ask.options;
         let clock = Clock {
             elapsed_ms: self.road.meter.total_ms(),
-            paused_ms: self.road.meter.stopped_for().map(|stopped| stopped.as_millis() as u64),
+            paused_ms: match self.road.moved_as {
+                MovedAs::Running | MovedAs::Paused => {
+                    self.road.meter.stopped_for().map(|stopped| stopped.as_millis() as u64)
+                }
+                MovedAs::Off => None,
+            },
             deadline_ms: options.deadline_ms,
             downtime_ms_max: match self.road.forced.load(Ordering::Relaxed) {
                 true => options.downtime_ms_max.max(FORCED_PAUSE_MS_MAX),
@@ -314,7 +319,7 @@ impl Driver {
             ask.instance,
             ask.epoch,
             JournalRole::Source(record),
-            Some(SourcePayload { ask, running_before: self.road.running_before, receipt }),
+            Some(SourcePayload { ask, moved_as: self.road.moved_as, receipt }),
         );
         self.journal.save_source(&entry).await
     }
@@ -351,7 +356,7 @@ fn note_before(road: &Road) {
     road.with_facts(|facts| {
         facts.spent_before = spent;
         facts.writes_before = writes;
-        facts.ram_total_bytes = road.instance.spec().ram_mb << 20;
+        facts.ram_total_bytes = road.ram_bytes();
     });
 }
 
@@ -398,6 +403,10 @@ async fn unless_cancelled<T>(road: &Road, work: impl Future<Output = T>) -> Opti
 }
 
 async fn prepare_target(road: &Arc<Road>) -> Result<(), Failure> {
+    match road.moved_as {
+        MovedAs::Running | MovedAs::Paused => {}
+        MovedAs::Off => road.context.instances.wake(&road.instance).await?,
+    }
     if road.link.lock().await.is_none() {
         let begun = std::time::Instant::now();
         connect::connect(road).await?;
@@ -433,8 +442,7 @@ pub async fn reown(context: &Context, instance: &Instance, ask: &SendAsk) -> Res
 /// The guest must come back: an undo that fails is tried again for as long as its QEMU lives.
 async fn undo_until_done(road: &Arc<Road>, phase: &Phase) -> Event {
     const AGAIN: Duration = Duration::from_millis(500);
-    let resume = road.running_before;
-    while let Err(failure) = undo::undo(road, resume).await {
+    while let Err(failure) = undo::undo(road).await {
         tracing::error!(migration = %road.ask.migration, %failure, "the source could not be brought back yet");
         if road.vm().is_err() {
             break;

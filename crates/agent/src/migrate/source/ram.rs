@@ -129,7 +129,7 @@ async fn sample(road: &Road, ram: &mut Ram, shipped: &Shipped) -> Result<Sample,
     }
     let (ram_remaining_bytes, ram_bps) = match (&look, ram.began) {
         (Some(look), Some(began)) => (ram.left(look), rate(road.ram.from_qemu.get(), began.elapsed())),
-        _ => (road.instance.spec().ram_mb << 20, 0),
+        _ => (road.ram_bytes(), 0),
     };
     let sample = Sample {
         elapsed_ms: road.meter.total_ms(),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use whimbrel_core::{
     disk::CopyMode,
+    instance::MovedAs,
     receipt::{CpuSeconds, DiskReceipt, RamReceipt, Receipt},
 };
 
@@ -27,7 +28,10 @@ pub fn spent_now(road: &Road) -> Spent {
 /// Called once the guest runs on the target; `now` was read before the source's QEMU ended.
 pub fn receipt(road: &Road, now: Spent) -> Receipt {
     let target = road.meter.target();
-    let downtime_ms = road.meter.downtime_ms();
+    let downtime_ms = match road.moved_as {
+        MovedAs::Running | MovedAs::Paused => road.meter.downtime_ms(),
+        MovedAs::Off => 0.0,
+    };
     road.with_facts(|facts| {
         let elapsed_s = road.meter.total_ms() as f64 / 1e3;
         let before = facts.spent_before;

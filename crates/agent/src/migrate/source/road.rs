@@ -19,6 +19,7 @@ use whimbrel_api::agent::SendAsk;
 use whimbrel_core::{
     disk::{CopyMode, DiskName},
     failure::{Failure, FailureCode},
+    instance::MovedAs,
     migration::{
         message::{Envelope, ToTarget},
         source::Event,
@@ -71,8 +72,8 @@ pub struct Road {
     pub forced: AtomicBool,
     pub facts: Mutex<Facts>,
     pub ram: Arc<TunnelCounters>,
-    /// The guest ran when the move began: an undo lets it run again.
-    pub running_before: bool,
+    /// An undo lets a guest run again that ran.
+    pub moved_as: MovedAs,
     /// Bytes that the guest had written to its disks when the copy began.
     pub written_at_start: AtomicU64,
     pub written_at_stop: AtomicU64,
@@ -188,6 +189,16 @@ impl Road {
 
     pub fn qmp(&self) -> Result<Qmp, Failure> {
         self.vm().map(|vm| vm.qmp().clone())
+    }
+
+    /// Of the machine that moves.
+    pub fn ram_bytes(&self) -> u64 {
+        let spec = self.instance.spec();
+        let ram_mb = match self.moved_as {
+            MovedAs::Running | MovedAs::Paused => spec.ram_mb,
+            MovedAs::Off => spec.dormant().ram_mb,
+        };
+        ram_mb << 20
     }
 
     pub fn step(&self, words: impl Into<String>) {

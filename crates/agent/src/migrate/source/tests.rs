@@ -23,7 +23,7 @@ fn cancel() -> Event {
 }
 
 fn payload(ask: SendAsk) -> SourcePayload {
-    SourcePayload { ask, running_before: true, receipt: None }
+    SourcePayload { ask, moved_as: MovedAs::Running, receipt: None }
 }
 
 struct Moving {

@@ -1,13 +1,16 @@
 //! Brings the source back to where it was before the move, from whatever state its QEMU is found in.
 //!
 //! Ground rules: works from what QEMU says, not from what a lost task remembers, so it also serves after a restart of the
-//! agent; nothing that the move began is still at work when it looks; a guest that was paused before the move stays paused,
-//! and none stays slowed down; a QEMU that died is not an error here, the report of the instance says it.
+//! agent; nothing that the move began is still at work when it looks; a guest that was paused or off before the move is so
+//! again, and none stays slowed down; a QEMU that died is not an error here, the report of the instance says it.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use whimbrel_core::failure::{Failure, FailureCode};
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    instance::MovedAs,
+};
 use whimbrel_qmp::Qmp;
 
 use super::{
@@ -19,8 +22,7 @@ use super::{
 const CANCEL_TIME_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
-/// `resume`: the guest is to run afterwards (this move stopped it, or the journal cannot say otherwise).
-pub async fn undo(road: &Road, resume: bool) -> Result<(), Failure> {
+pub async fn undo(road: &Road) -> Result<(), Failure> {
     road.cancel.cancel();
     road.jobs.close();
     // A `stop` that is on its way would come after the look at the run state, and nobody would let the guest run again.
@@ -31,12 +33,16 @@ pub async fn undo(road: &Road, resume: bool) -> Result<(), Failure> {
     let qmp = vm.qmp().clone();
     cancel_stream(&qmp).await?;
     arm::disarm(&qmp).await.map_err(of_qmp)?;
-    if resume {
-        let status = qmp.execute("query-status", json!({})).await.map_err(of_qmp)?;
-        if status["running"].as_bool() != Some(true) {
-            qmp.execute("cont", json!({})).await.map_err(of_qmp)?;
+    match road.moved_as {
+        MovedAs::Running => {
+            let status = qmp.execute("query-status", json!({})).await.map_err(of_qmp)?;
+            if status["running"].as_bool() != Some(true) {
+                qmp.execute("cont", json!({})).await.map_err(of_qmp)?;
+            }
+            announce(&qmp).await;
         }
-        announce(&qmp).await;
+        MovedAs::Paused => {}
+        MovedAs::Off => return road.context.instances.end_dormant(&road.instance).await,
     }
     throttle::lift(&qmp, &road.instance.spec()).await.map_err(of_qmp)
 }

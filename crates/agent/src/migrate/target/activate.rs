@@ -17,6 +17,7 @@ use serde_json::json;
 use whimbrel_core::{
     disk::DiskFormat,
     failure::{Failure, FailureCode},
+    instance::MovedAs,
     migration::target::Event,
 };
 use whimbrel_qmp::Qmp;
@@ -39,10 +40,15 @@ use crate::{
 
 const ATTACH_AGAIN: Duration = Duration::from_secs(1);
 const LOADED_TIME_MAX: Duration = Duration::from_secs(10);
+/// For a QEMU with nothing to write but its bitmaps.
+const QUIT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the event that the machine waits for.
 pub async fn activate(road: &Arc<Road>) -> Event {
     road.context.holds.at(Place::Owned).await;
+    if road.moves_off() {
+        return switched_off(road).await;
+    }
     let vm = match road.recovered {
         true => match found_again(road).await {
             Some(vm) => vm,
@@ -68,7 +74,7 @@ pub async fn activate(road: &Arc<Road>) -> Event {
     if let Err(failure) = ready(road, &vm).await {
         return Event::ContFailed { failure };
     }
-    if road.with_known(|known| known.running)
+    if road.with_known(|known| known.moved_as) == Some(MovedAs::Running)
         && let Err(error) = vm.qmp().execute("cont", json!({})).await
     {
         return match state_of(&vm).await {
@@ -79,6 +85,30 @@ pub async fn activate(road: &Arc<Road>) -> Event {
         };
     }
     done(road, &vm).await
+}
+
+/// The disks of a guest that is off are all that it is: its QEMU here is done when it has armed their bitmaps. After a restart
+/// of the agent nobody knows how far it got: then a way back may have to compare digests.
+async fn switched_off(road: &Arc<Road>) -> Event {
+    if road.recovered {
+        return match Vm::kill_recorded(&road.context.paths.run_dir(road.ask.spec.id)).await {
+            Ok(()) => Event::ContDone,
+            Err(failure) => Event::ContFailed { failure },
+        };
+    }
+    let Some(vm) = road.work.lock().await.vm.take() else { return gone_before_cont() };
+    let ended = match ready(road, &vm).await {
+        Ok(()) => vm.quit(QUIT_TIME_MAX).await.map(drop),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(()) => done(road, &vm).await,
+        Err(failure) => {
+            // The undo finds it there.
+            road.work.lock().await.vm = Some(vm);
+            Event::ContFailed { failure }
+        }
+    }
 }
 
 fn gone_before_cont() -> Event {
@@ -193,8 +223,10 @@ async fn done(road: &Arc<Road>, vm: &Arc<Vm>) -> Event {
         });
         road.with_known(|known| known.receipt = Some(receipt));
     }
-    let announced = vm.qmp().clone();
-    tokio::spawn(async move { crate::migrate::source::announce(&announced).await });
+    if !road.moves_off() {
+        let announced = vm.qmp().clone();
+        tokio::spawn(async move { crate::migrate::source::announce(&announced).await });
+    }
     Event::ContDone
 }
 

@@ -41,7 +41,7 @@ use crate::{
 pub const DATA_STREAMS_TIME_MAX: Duration = Duration::from_secs(30);
 pub const ROUND_WRITTEN_TIME_MAX: Duration = Duration::from_secs(110);
 /// The storage daemon's own end is not waited for in the downtime: its files are released before.
-const DAEMON_QUIT_TIME_MAX: Duration = Duration::from_secs(10);
+pub const DAEMON_QUIT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Makes the files for what is offered and says how each disk shall come. Its base images are here, some of them
 /// at the path in `arrived`.
@@ -57,7 +57,7 @@ pub async fn accept(road: &Arc<Road>, offer: Offer, arrived: &BTreeMap<ImageDige
     images::patiently(road, road.context.images.ensure_boot(&spec)).await?;
     road.with_known(|known| {
         known.mode = accepted.iter().map(|disk| disk.mode).max();
-        known.running = offer.running;
+        known.moved_as = Some(offer.moved_as);
         known.spec = Some(spec);
     });
     super::persist_payload(road).await?;

@@ -25,6 +25,8 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
     let spec = road
         .with_known(|known| known.spec.clone())
         .ok_or_else(|| Failure::new(FailureCode::Internal, "the source wants QEMU before its disks were accepted"))?;
+    let dormant = road.moves_off();
+    let spec = if dormant { spec.dormant() } else { spec };
     let taps = network::create_all(&spec, road.context.config.qemu_user).await?;
     road.work.lock().await.taps = taps.clone();
     let dir = road.incoming_dir();
@@ -40,6 +42,7 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
         spec,
         dir,
         incoming: true,
+        dormant,
         disks,
         taps,
     };

@@ -25,6 +25,7 @@ use whimbrel_api::agent::{MigrationReport, Role, SidePhase, Verification};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::HostName,
+    instance::MovedAs,
     migration::{
         journal::{Role as JournalRole, TargetRecord},
         message::{Report, ToSource},
@@ -145,8 +146,7 @@ impl Target {
     }
 
     async fn attach_verify(&self, stream: Stream) -> Result<(), Failure> {
-        let vm = self.road.context.instances.get(self.road.ask.spec.id).and_then(|instance| instance.vm());
-        let Some(vm) = vm else { return Ok(()) };
+        let Some(instance) = self.road.context.instances.get(self.road.ask.spec.id) else { return Ok(()) };
         let road = self.road.clone();
         let id = road.ask.spec.id;
         // In this order: a move that claims the server ends the comparison after.
@@ -155,7 +155,11 @@ impl Target {
             return Ok(());
         }
         tokio::spawn(async move {
-            if let Err(failure) = verify::verify(&road, &vm, &comparison, stream).await {
+            let compared = match instance.vm() {
+                Some(vm) => verify::verify(&road, &vm, &comparison, stream).await,
+                None => verify::verify_off(&road, &instance, &comparison, stream).await,
+            };
+            if let Err(failure) = compared {
                 tracing::warn!(migration = %road.ask.migration, %failure, "the moved disks could not be compared");
             }
         });
@@ -185,7 +189,7 @@ impl Target {
 
 fn new_road(context: Arc<Context>, journal: Journal, payload: TargetPayload, events: mpsc::Sender<Event>) -> Road {
     let known = Known {
-        running: payload.running,
+        moved_as: Some(payload.moved_as),
         took_retained: payload.took_retained,
         spec: payload.spec,
         ..Known::default()
@@ -239,7 +243,7 @@ pub fn failure_of(phase: &Phase) -> Option<Failure> {
 async fn persist(road: &Road, record: TargetRecord) -> Result<(), Failure> {
     let payload = road.with_known(|known| TargetPayload {
         ask: road.ask.clone(),
-        running: known.running,
+        moved_as: known.moved_as.unwrap_or(MovedAs::Running),
         took_retained: known.took_retained,
         spec: known.spec.clone(),
     });

@@ -16,7 +16,7 @@ use whimbrel_api::agent::ReceiveAsk;
 use whimbrel_core::{
     disk::CopyMode,
     failure::{Failure, FailureCode},
-    instance::InstanceSpec,
+    instance::{InstanceSpec, MovedAs},
     migration::{
         message::{Envelope, ToSource},
         target::Event,
@@ -97,7 +97,8 @@ pub struct Known {
     pub mode: Option<CopyMode>,
     /// As the disks' files are here: `base` is what each lies on.
     pub spec: Option<InstanceSpec>,
-    pub running: bool,
+    /// `None` until the source offered its disks.
+    pub moved_as: Option<MovedAs>,
     pub took_retained: bool,
     pub commit_at: Option<Instant>,
     /// Told before every word that the guest runs: the first may be lost.
@@ -115,6 +116,11 @@ impl Road {
 
     pub fn with_known<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
         change(&mut self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// The guest is off and stays so.
+    pub fn moves_off(&self) -> bool {
+        self.with_known(|known| known.moved_as) == Some(MovedAs::Off)
     }
 
     /// Notes how long a part of the hand-over took.

@@ -10,7 +10,7 @@ use crate::{
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 fn payload() -> TargetPayload {
-    TargetPayload { ask: receive_ask(), running: true, took_retained: false, spec: None }
+    TargetPayload { ask: receive_ask(), moved_as: MovedAs::Running, took_retained: false, spec: None }
 }
 
 fn phase(target: &Target) -> Phase {

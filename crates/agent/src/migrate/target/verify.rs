@@ -1,6 +1,6 @@
 //! The target's half of the comparison after a move: its running disks against what the source says of its frozen ones.
 //!
-//! Ground rules: reads through a read-only export of the running QEMU; a block that differs is only excused if the bitmap
+//! Ground rules: reads through a read-only export of the running QEMU, or of a storage daemon where the guest is off; a block that differs is only excused if the bitmap
 //! that was armed before `cont` marks it, read after the comparison.
 
 use std::sync::Arc;
@@ -14,15 +14,17 @@ use whimbrel_transfer::{
     verify::{VerifyDisk, verify_target},
 };
 
-use super::road::Road;
+use super::{disks::DAEMON_QUIT_TIME_MAX, road::Road};
 use crate::{
     fault::chain,
+    instances::Instance,
     migrate::comparisons::Comparison,
     migrate::source::{
         arm::{self, Armed, DIRTY_BITMAP, dirty_export, epoch_bitmap},
         copy::{DISK_CONNECTIONS, of_nbd},
         road::of_qmp,
     },
+    storage::daemon::{DaemonDisk, StorageDaemon},
     vm::process::Vm,
 };
 
@@ -34,6 +36,46 @@ pub async fn verify(road: &Arc<Road>, vm: &Arc<Vm>, comparison: &Comparison, str
         tracing::info!(migration = %road.ask.migration, "the next move ended the comparison");
         Ok(())
     })
+}
+
+/// Of a guest that is off: its files are read by a storage daemon. Nobody may start it meanwhile; who wants to ends this.
+pub async fn verify_off(
+    road: &Arc<Road>,
+    instance: &Arc<Instance>,
+    comparison: &Comparison,
+    stream: Stream,
+) -> Result<(), Failure> {
+    let change = road.context.instances.change_of(instance.id());
+    let Some(_still) = comparison.unless_ended(change.lock()).await else { return Ok(()) };
+    if instance.vm().is_some() || instance.owned_epoch() != Some(road.ask.epoch) {
+        return Ok(());
+    }
+    let disks: Vec<DaemonDisk> = instance
+        .disk_files()
+        .into_iter()
+        .map(|(name, path, format)| DaemonDisk { name, path, format, writable: false })
+        .collect();
+    let run_dir = road.context.paths.run_dir_of(road.ask.migration);
+    let daemon = StorageDaemon::start(&road.context.hypervisor, &run_dir, &disks).await?;
+    let compared = comparison.unless_ended(compare_files(road, &daemon, &disks, stream)).await;
+    daemon.quit(DAEMON_QUIT_TIME_MAX).await?;
+    compared.unwrap_or(Ok(()))
+}
+
+async fn compare_files(
+    road: &Road,
+    daemon: &StorageDaemon,
+    disks: &[DaemonDisk],
+    stream: Stream,
+) -> Result<(), Failure> {
+    let mut sides = Vec::new();
+    for disk in disks {
+        let pool =
+            NbdPool::connect(&daemon.nbd_path(), disk.name.as_str(), DISK_CONNECTIONS, &[CONTEXT_ALLOCATION]).await;
+        sides.push(VerifyDisk { name: disk.name.clone(), pool: pool.map_err(of_nbd)? });
+    }
+    let nothing_written = async |_| Ok(Vec::new());
+    finish(road, stream, sides, nothing_written).await
 }
 
 async fn compare(road: &Arc<Road>, qmp: &Qmp, stream: Stream) -> Result<(), Failure> {
@@ -48,9 +90,21 @@ async fn compare(road: &Arc<Road>, qmp: &Qmp, stream: Stream) -> Result<(), Fail
             .map_err(of_nbd)?;
         sides.push(VerifyDisk { name: disk.name.clone(), pool });
     }
-    let pools: Vec<_> = sides.iter().map(|side| side.pool.clone()).collect();
     let armed = tokio::sync::Mutex::new(armed);
     let exempt = |disk: usize| written_since(road, &armed, disk);
+    finish(road, stream, sides, exempt).await
+}
+
+async fn finish<F>(
+    road: &Road,
+    stream: Stream,
+    sides: Vec<VerifyDisk>,
+    exempt: impl Fn(usize) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<Vec<Extent>, NbdError>>,
+{
+    let pools: Vec<_> = sides.iter().map(|side| side.pool.clone()).collect();
     let reports = verify_target(stream, sides, exempt).await;
     for pool in pools {
         pool.disconnect().await;

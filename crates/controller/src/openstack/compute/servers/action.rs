@@ -22,7 +22,7 @@ use super::{
         ask::Ask,
     },
     change::described,
-    find, history, live, power, record,
+    find, history, live, power, record, resize,
 };
 use crate::app::Shared;
 
@@ -41,7 +41,7 @@ pub(in super::super) async fn act(
     let now = Now {
         id: &id,
         vm_state: record::vm_state(&row),
-        task_state: row.task.map(record::task),
+        task_state: record::task_state(&row),
         locked: row.details.lock.is_some(),
     };
     action.may_begin(&now, ask.is_admin())?;
@@ -60,14 +60,11 @@ pub(in super::super) async fn act(
         Action::Unpause => power::unpause(&app, &ask, &row).await?,
         Action::Reboot(how) => power::reboot(&app, &ask, &row, how).await?,
         Action::MigrateLive(wish) => live::migrate(&app, &ask, row, wish).await?,
-        Action::Suspend
-        | Action::Resume
-        | Action::CreateImage { .. }
-        | Action::Resize { .. }
-        | Action::ConfirmResize
-        | Action::RevertResize
-        | Action::Migrate { .. }
-        | Action::Evacuate(_) => {
+        Action::Resize { flavor, disk_config } => resize::resize(&app, &ask, row, &flavor, disk_config).await?,
+        Action::ConfirmResize => resize::confirm(&app, &ask, row).await?,
+        Action::RevertResize => resize::revert(&app, &ask, row).await?,
+        Action::Migrate { host } => resize::migrate(&app, &ask, row, host).await?,
+        Action::Suspend | Action::Resume | Action::CreateImage { .. } | Action::Evacuate(_) => {
             let why = format!("The action {} is not supported by this cloud's hosts.", action.name());
             return Err(Fault::new(501, why).into());
         }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use whimbrel_api::{
     native,
     openstack::{
+        compute::flavor::Flavor,
         compute::server::{
             answer::{self, Created},
             boot::{Destination, Source},
@@ -152,7 +153,12 @@ async fn parts(app: &App, ask: &Ask, new: &NewServer) -> Answer<Parts> {
         }
         Err(refused) => return Err(refused),
     };
-    let copy = FlavorCopy {
+    let image = image(app, ask, image_of(new)?).await?;
+    Ok(Parts { flavor: flavor_row(app, flavor_id).await?, copy: flavor_copy(flavor), image })
+}
+
+pub(super) fn flavor_copy(flavor: Flavor) -> FlavorCopy {
+    FlavorCopy {
         id: flavor.id,
         name: flavor.name,
         vcpus: flavor.vcpus,
@@ -161,9 +167,7 @@ async fn parts(app: &App, ask: &Ask, new: &NewServer) -> Answer<Parts> {
         ephemeral_gb: flavor.ephemeral_gb,
         swap_mb: flavor.swap_mb,
         extra_specs: flavor.extra_specs,
-    };
-    let image = image(app, ask, image_of(new)?).await?;
-    Ok(Parts { flavor: flavor_row(app, flavor_id).await?, copy, image })
+    }
 }
 
 async fn flavor_row(app: &App, id: FlavorId) -> Answer<FlavorRow> {

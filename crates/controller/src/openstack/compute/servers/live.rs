@@ -79,6 +79,7 @@ async fn begin(app: &Shared, ask: &Ask, row: &InstanceRow, wish: &LiveMigration)
         request_id: Some(ask.request_id.clone()),
         disk_over_commit: wish.disk_over_commit.unwrap_or(false),
         scheduled: !wish.forced,
+        resize: None,
     };
     // Before the move begins, or its end could come first.
     history::started(app, ask, row.id, MOVE_EVENT, &row.host).await?;

@@ -131,7 +131,7 @@ async fn changeable(app: &Shared, ask: &Ask, id: &str, what: &str) -> Answer<Ins
     let now = Now {
         id,
         vm_state: record::vm_state(&row),
-        task_state: row.task.map(record::task),
+        task_state: record::task_state(&row),
         locked: row.details.lock.is_some(),
     };
     if now.locked && !ask.is_admin() {

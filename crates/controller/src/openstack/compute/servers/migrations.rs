@@ -28,7 +28,7 @@ use whimbrel_core::{
     identity::policy::Operation,
     progress::Progress,
 };
-use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, StoreError, every};
+use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, StoreError, Verdict, every};
 
 use super::{
     super::{
@@ -298,7 +298,26 @@ fn kind(kind: MigrationKind) -> Kind {
 }
 
 fn status(app: &App, row: &MigrationRow) -> Status {
-    match migrate::view(app, row.clone()).status {
+    let status = migrate::view(app, row.clone()).status;
+    match row.kind {
+        MigrationKind::Live => live_status(status),
+        MigrationKind::Cold | MigrationKind::Resize => match (status, row.verdict) {
+            (_, Some(Verdict::Confirmed)) => Status::Confirmed,
+            (_, Some(Verdict::Reverted)) => Status::Reverted,
+            (MigrationStatus::Queued | MigrationStatus::Preparing, None) => Status::PreMigrating,
+            (MigrationStatus::Running | MigrationStatus::Cancelling, None) => Status::Migrating,
+            (MigrationStatus::Verifying | MigrationStatus::Completed, None) => Status::Finished,
+            (MigrationStatus::Cancelled | MigrationStatus::Failed, None) => Status::Error,
+        },
+        MigrationKind::Evacuation => match status {
+            MigrationStatus::Verifying | MigrationStatus::Completed => Status::Done,
+            other => live_status(other),
+        },
+    }
+}
+
+fn live_status(status: MigrationStatus) -> Status {
+    match status {
         MigrationStatus::Queued => Status::Queued,
         MigrationStatus::Preparing => Status::Preparing,
         MigrationStatus::Running | MigrationStatus::Cancelling => Status::Running,

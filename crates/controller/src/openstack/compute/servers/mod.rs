@@ -10,6 +10,7 @@
 //! | `change` | name, description, metadata, tags, deletion |
 //! | `action`, `power` | what a server can be asked to do |
 //! | `live` | the move of a running server |
+//! | `resize` | another flavor or another host, confirmed or reverted |
 //! | `migrations` | moves as the API shows and ends them |
 //! | `interfaces` | its ports |
 //! | `history` | what was done to a server |
@@ -29,6 +30,7 @@ pub(super) mod metadata;
 pub(super) mod migrations;
 mod power;
 mod record;
+mod resize;
 mod wanted;
 
 use whimbrel_api::openstack::fault::Fault;

@@ -16,6 +16,7 @@ use whimbrel_core::{
     failure::Failure,
     id::{HostName, InstanceId},
     instance::PowerState,
+    resize::Stage,
     schedule::{Place, Reach},
     server::FlavorCopy,
 };
@@ -66,7 +67,7 @@ async fn progress(app: &App, id: InstanceId, task: Option<TaskState>) -> Result<
 }
 
 fn of(row: InstanceRow, place: &Place, progress: u8) -> Server {
-    let (vm_state, task_state) = (vm_state(&row), row.task.map(task));
+    let (vm_state, task_state) = (vm_state(&row), task_state(&row));
     let flavor = flavor(&row);
     let project = row.owner.project.as_ref().map(ToString::to_string).unwrap_or_default();
     let details = row.details;
@@ -135,6 +136,16 @@ pub(super) fn vm_state(row: &InstanceRow) -> VmState {
     if row.details.set_to_error {
         return VmState::Error;
     }
+    match row.details.resize.as_deref() {
+        Some(resize) if resize.reverting || (resize.stage == Stage::Verify && row.failure.is_none()) => {
+            return VmState::Resized;
+        }
+        // Off and on again in between, it is what it was.
+        Some(resize) if row.task == Some(TaskState::Resizing) => {
+            return if resize.runs { VmState::Active } else { VmState::Stopped };
+        }
+        Some(_) | None => {}
+    }
     match (row.power, row.task) {
         (None, Some(TaskState::Building)) => VmState::Building,
         (Some(PowerState::Stopped | PowerState::Crashed), Some(TaskState::Building)) => VmState::Building,
@@ -149,7 +160,19 @@ pub(super) fn vm_state(row: &InstanceRow) -> VmState {
     }
 }
 
-pub(super) fn task(task: TaskState) -> state::TaskState {
+/// A move that is part of a resize is told as that.
+pub(super) fn task_state(row: &InstanceRow) -> Option<state::TaskState> {
+    let resize = row.details.resize.as_deref();
+    Some(match (row.task?, resize) {
+        (TaskState::Migrating | TaskState::Resizing, Some(resize)) if resize.reverting => {
+            state::TaskState::ResizeReverting
+        }
+        (TaskState::Migrating, Some(_)) => state::TaskState::ResizeMigrating,
+        (other, _) => task(other),
+    })
+}
+
+fn task(task: TaskState) -> state::TaskState {
     match task {
         TaskState::Building => state::TaskState::Spawning,
         TaskState::Starting => state::TaskState::PoweringOn,
@@ -159,6 +182,7 @@ pub(super) fn task(task: TaskState) -> state::TaskState {
         TaskState::Rebooting => state::TaskState::Rebooting,
         TaskState::RebootingHard => state::TaskState::RebootingHard,
         TaskState::Migrating => state::TaskState::Migrating,
+        TaskState::Resizing => state::TaskState::ResizeFinish,
         TaskState::Deleting => state::TaskState::Deleting,
     }
 }
