@@ -17,7 +17,7 @@ use whimbrel_core::{
 use super::{
     copy::{self, ended, qemu_ready},
     road::{Copy, Road, of_qmp},
-    stream::{self, Opened, RamLook},
+    stream::{self, Opened, PRE_SWITCHOVER, RamLook},
     throttle,
 };
 use crate::hold::Place;
@@ -154,6 +154,10 @@ impl Ram {
             self.passes = look.passes;
             self.pass_began = Some(Instant::now());
         }
+        // A stream that was at its end before QEMU knew its own speed has had one pass, and waits to be let go.
+        if look.status == PRE_SWITCHOVER {
+            return look.remaining_bytes;
+        }
         if look.passes < 2 {
             // In the first pass no dirty rate is known yet, and everything may be dirty again.
             return look.remaining_bytes.max(1 << 30);
@@ -187,5 +191,23 @@ async fn slow_down(road: &Road, throttle: Throttle) -> Result<(), Failure> {
             road.step(format!("a pause of up to {downtime_ms_max} ms is accepted"));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 32 MiB of RAM went in one pass; that pass was taken for the first of many, and the move waited until it was given up.
+    #[test]
+    fn a_stream_that_waits_to_be_let_go_has_nothing_left() {
+        let check = |status: &str, passes, want: u64| {
+            let look = RamLook { status: status.to_owned(), passes, ..RamLook::default() };
+            let mut ram = Ram { began: None, passes: 0, pass_began: None };
+            assert_eq!(ram.left(&look), want, "{status} {passes}");
+        };
+        check("active", 1, 1 << 30);
+        check("pre-switchover", 1, 0);
+        check("active", 2, 0);
     }
 }

@@ -30,6 +30,8 @@ use super::{
 /// QEMU's own limit would be 128 MiB/s.
 const BANDWIDTH_BPS_MAX: u64 = 1 << 40;
 const DOWNTIME_LIMIT_MS: u64 = 1;
+/// QEMU's word for a stream that has sent all but the devices, and waits for `migrate-continue`.
+pub const PRE_SWITCHOVER: &str = "pre-switchover";
 /// QEMU's least; the ladder raises it in announced steps.
 const CPU_THROTTLE_PERCENT_MIN: u8 = 1;
 const QEMU_CONNECTS_TIME_MAX: Duration = Duration::from_secs(10);

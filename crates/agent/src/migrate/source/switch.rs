@@ -55,8 +55,8 @@ pub async fn hand_state(road: &Arc<Road>) -> Result<(), Failure> {
     drop(road.copy.lock().await);
     let qmp = road.qmp()?;
     road.meter.begin("state");
-    stream::wait(road, "pre-switchover", PRE_SWITCHOVER_TIME_MAX).await?;
-    qmp.execute("migrate-continue", json!({"state": "pre-switchover"})).await.map_err(of_qmp)?;
+    stream::wait(road, stream::PRE_SWITCHOVER, PRE_SWITCHOVER_TIME_MAX).await?;
+    qmp.execute("migrate-continue", json!({"state": stream::PRE_SWITCHOVER})).await.map_err(of_qmp)?;
     let ram = stream::wait(road, "completed", COMPLETED_TIME_MAX).await?;
     road.with_facts(|facts| {
         facts.ram_sent_bytes = ram.transferred_bytes;
