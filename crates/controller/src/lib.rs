@@ -18,6 +18,7 @@ mod auth;
 mod books;
 pub mod config;
 mod config_drive;
+mod evacuate;
 mod extract;
 mod heartbeat;
 mod image;
@@ -27,6 +28,7 @@ mod placement;
 mod places;
 mod reconcile;
 mod server_view;
+mod snapshot;
 mod spec;
 mod start;
 

@@ -33,6 +33,7 @@ use whimbrel_store::{MigrationRow, PageAsk, StoreError};
 pub use create::{Wish, cancel, create};
 pub use observed::Observed;
 pub use plan::plan;
+pub(crate) use plan::wishes;
 pub use view::view;
 
 use crate::app::Shared;

@@ -107,7 +107,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
 }
 
 /// Who forces a host knows that it is disabled or in another zone, and why.
-async fn wishes(app: &App, row: &InstanceRow, forced: bool) -> Answer<Wishes> {
+pub(crate) async fn wishes(app: &App, row: &InstanceRow, forced: bool) -> Answer<Wishes> {
     let group = match row.details.group {
         Some(id) => match app.store.server_group(id).await {
             Ok(group) => Some(group_of(app, &group, Some(row.id)).await?),
@@ -161,6 +161,9 @@ fn busy(row: &InstanceRow) -> Vec<Failure> {
             "is stopped; only a running server can be moved",
             &format!("start it first: `whimbrel server start {}`", row.name),
         ),
+        (None, Some(PowerState::Suspended)) => {
+            refuse("is suspended; only a running server can be moved", "resume it first: `openstack server resume`")
+        }
         (None, Some(PowerState::Crashed) | None) => refuse(
             "does not run; only a running server can be moved",
             &format!("see `whimbrel server show {}`", row.name),

@@ -16,37 +16,38 @@ use crate::{
     place::until,
 };
 
-struct Ground {
-    cloud: Cloud,
-    admin: String,
-    image: String,
-    h1: Arc<FakeAgent>,
-    _h2: Arc<FakeAgent>,
+/// Two hosts, an image, a flavor, and an administrator.
+pub struct Ground {
+    pub cloud: Cloud,
+    pub admin: String,
+    pub image: String,
+    pub h1: Arc<FakeAgent>,
+    pub h2: Arc<FakeAgent>,
 }
 
 impl Ground {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let cloud = Cloud::new().await;
         let (h1, h2) = tokio::join!(cloud.place.host("h1"), cloud.place.host("h2"));
         let image = cloud.place.image("debian", &[0; 4096]).await.unwrap().id.to_string();
         let admin = cloud.admin().await;
         let flavor = json!({"flavor": {"name": "small", "id": "13", "ram": 512, "vcpus": 1, "disk": 1}});
         assert_eq!(cloud.compute(Method::POST, "/flavors", &admin, "2.1", Some(flavor)).await.status, 200);
-        Ground { cloud, admin, image, h1, _h2: h2 }
+        Ground { cloud, admin, image, h1, h2 }
     }
 
-    async fn call(&self, method: Method, path: &str, at: &str, body: Option<Value>, want: u16) -> Value {
+    pub async fn call(&self, method: Method, path: &str, at: &str, body: Option<Value>, want: u16) -> Value {
         let reply = self.cloud.compute(method.clone(), path, &self.admin, at, body.clone()).await;
         assert_eq!(reply.status, want, "{method} {path} at {at} {body:?}: {}", reply.body);
         reply.body
     }
 
-    fn new_server(&self, name: &str) -> Value {
+    pub fn new_server(&self, name: &str) -> Value {
         json!({"name": name, "flavorRef": "13", "imageRef": self.image})
     }
 
     /// On h1, and ACTIVE.
-    async fn server(&self, name: &str) -> String {
+    pub async fn server(&self, name: &str) -> String {
         let mut server = self.new_server(name);
         server["availability_zone"] = json!("nova:h1");
         let made = self.call(Method::POST, "/servers", "2.1", Some(json!({ "server": server })), 202).await;
@@ -55,7 +56,7 @@ impl Ground {
         id
     }
 
-    async fn is(&self, id: &str, status: &str) -> Value {
+    pub async fn is(&self, id: &str, status: &str) -> Value {
         until(&format!("server {id} to be {status}"), async || {
             let server = self.call(Method::GET, &format!("/servers/{id}"), "2.96", None, 200).await["server"].take();
             let idle = server["OS-EXT-STS:task_state"].is_null() || status == "MIGRATING";
@@ -64,7 +65,16 @@ impl Ground {
         .await
     }
 
-    async fn act(&self, id: &str, at: &str, body: Value, want: u16) -> Value {
+    /// While this is being done with it.
+    pub async fn is_busy(&self, id: &str, task: &str) -> Value {
+        until(&format!("server {id} to be {task}"), async || {
+            let server = self.call(Method::GET, &format!("/servers/{id}"), "2.96", None, 200).await["server"].take();
+            (server["OS-EXT-STS:task_state"] == task).then_some(server)
+        })
+        .await
+    }
+
+    pub async fn act(&self, id: &str, at: &str, body: Value, want: u16) -> Value {
         self.call(Method::POST, &format!("/servers/{id}/action"), at, Some(body), want).await
     }
 }
@@ -96,7 +106,7 @@ async fn a_server_lives_from_create_to_delete() {
         ground.act(&id, "2.1", body, 202).await;
         ground.is(&id, status).await;
     }
-    assert_eq!(ground.h1.told().reboots + ground._h2.told().reboots, 1);
+    assert_eq!(ground.h1.told().reboots + ground.h2.told().reboots, 1);
     let refused = ground.act(&id, "2.1", json!({"os-start": null}), 409).await;
     let why = refused["conflictingRequest"]["message"].as_str().unwrap();
     assert_eq!(why, format!("Cannot 'start' instance {id} while it is in vm_state active"));

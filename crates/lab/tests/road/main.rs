@@ -8,4 +8,5 @@ mod ground;
 mod harness;
 mod memory;
 mod moves;
+mod power;
 mod refusals;

@@ -1,5 +1,6 @@
 //! Every statement on both engines: the same cases, each on an empty database of its own.
 mod books;
+mod evacuations;
 mod fixture;
 mod hosts;
 mod identity;
@@ -28,7 +29,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 54] = cases![
+const CASES: [(&str, Case); 58] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -75,6 +76,10 @@ const CASES: [(&str, Case); 54] = cases![
     migrations::a_step_is_taken_once,
     migrations::the_end_settles_claims_and_host,
     migrations::a_debt_outlives_the_migration_and_keeps_only_its_claim,
+    evacuations::a_server_changes_host_claim_and_epoch_at_once,
+    evacuations::a_lost_host_is_told_before_it_counts_again,
+    evacuations::a_failed_rebuild_is_told,
+    evacuations::a_task_knows_what_it_is_part_of,
     tenancy::a_key_pair_is_its_users,
     tenancy::the_last_key_pair_is_made_once,
     tenancy::quotas_are_what_was_said,

@@ -22,7 +22,7 @@ use super::{
         ask::Ask,
     },
     change::described,
-    find, history, live, power, record,
+    evacuate, find, history, live, power, record, security, snapshot,
 };
 use crate::app::Shared;
 
@@ -60,14 +60,13 @@ pub(in super::super) async fn act(
         Action::Unpause => power::unpause(&app, &ask, &row).await?,
         Action::Reboot(how) => power::reboot(&app, &ask, &row, how).await?,
         Action::MigrateLive(wish) => live::migrate(&app, &ask, row, wish).await?,
-        Action::Suspend
-        | Action::Resume
-        | Action::CreateImage { .. }
-        | Action::Resize { .. }
-        | Action::ConfirmResize
-        | Action::RevertResize
-        | Action::Migrate { .. }
-        | Action::Evacuate(_) => {
+        Action::Suspend => power::suspend(&app, &ask, &row).await?,
+        Action::Resume => power::resume(&app, &ask, &row).await?,
+        Action::CreateImage { name, metadata } => return snapshot::create(&app, &ask, row, name, metadata).await,
+        Action::Evacuate(wish) => return evacuate::evacuate(&app, &ask, row, wish).await,
+        Action::AddSecurityGroup { name } => security::add(&app, &ask, row, &name).await?,
+        Action::RemoveSecurityGroup { name } => security::remove(&app, &ask, row, &name).await?,
+        Action::Resize { .. } | Action::ConfirmResize | Action::RevertResize | Action::Migrate { .. } => {
             let why = format!("The action {} is not supported by this cloud's hosts.", action.name());
             return Err(Fault::new(501, why).into());
         }
@@ -91,7 +90,9 @@ fn operation(action: &Action) -> Option<Operation> {
         | Action::CreateImage { .. }
         | Action::Resize { .. }
         | Action::ConfirmResize
-        | Action::RevertResize => Some(Operation::WriteServers),
+        | Action::RevertResize
+        | Action::AddSecurityGroup { .. }
+        | Action::RemoveSecurityGroup { .. } => Some(Operation::WriteServers),
         Action::ResetState(_) => Some(Operation::ResetServer),
         Action::MigrateLive(wish) if wish.host.is_some() => Some(Operation::MigrateServerToHost),
         Action::Migrate { host: Some(_) } => Some(Operation::MigrateServerToHost),

@@ -26,6 +26,7 @@ use whimbrel_core::{
     failure::FailureCode,
     id::{HostName, MigrationId},
     identity::policy::Operation,
+    migration::coordinator::Outcome,
     progress::Progress,
 };
 use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, StoreError, every};
@@ -298,6 +299,9 @@ fn kind(kind: MigrationKind) -> Kind {
 }
 
 fn status(app: &App, row: &MigrationRow) -> Status {
+    if row.kind == MigrationKind::Evacuation {
+        return evacuation_status(row);
+    }
     match migrate::view(app, row.clone()).status {
         MigrationStatus::Queued => Status::Queued,
         MigrationStatus::Preparing => Status::Preparing,
@@ -305,5 +309,15 @@ fn status(app: &App, row: &MigrationRow) -> Status {
         MigrationStatus::Verifying | MigrationStatus::Completed => Status::Completed,
         MigrationStatus::Cancelled => Status::Cancelled,
         MigrationStatus::Failed => Status::Failed,
+    }
+}
+
+/// Over for the server when it is rebuilt, and for the lost host when that has let go of it.
+fn evacuation_status(row: &MigrationRow) -> Status {
+    match row.phase.outcome() {
+        None => Status::Accepted,
+        Some(Outcome::Completed) if row.cleaned_up.is_none() => Status::Done,
+        Some(Outcome::Completed) => Status::Completed,
+        Some(Outcome::Cancelled | Outcome::Failed { .. }) => Status::Failed,
     }
 }

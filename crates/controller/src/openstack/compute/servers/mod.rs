@@ -10,6 +10,9 @@
 //! | `change` | name, description, metadata, tags, deletion |
 //! | `action`, `power` | what a server can be asked to do |
 //! | `live` | the move of a running server |
+//! | `snapshot` | an image of a server |
+//! | `evacuate` | a server of a lost host |
+//! | `security` | its security groups |
 //! | `migrations` | moves as the API shows and ends them |
 //! | `interfaces` | its ports |
 //! | `history` | what was done to a server |
@@ -20,6 +23,7 @@ pub(super) mod action;
 pub(super) mod change;
 pub(super) mod create;
 mod drive;
+mod evacuate;
 pub(crate) mod groups;
 pub(super) mod history;
 pub(super) mod interfaces;
@@ -29,6 +33,8 @@ pub(super) mod metadata;
 pub(super) mod migrations;
 mod power;
 mod record;
+mod security;
+mod snapshot;
 mod wanted;
 
 use whimbrel_api::openstack::fault::Fault;
