@@ -70,11 +70,10 @@ impl Instances {
         let saved = match self.save(instance, &vm, epoch).await {
             Ok(saved) => saved,
             Err(failure) => {
-                // The guest before all else: what the file is becomes of no interest then.
-                let woken = go_on(vm.qmp(), &was).await;
-                fault::blocking(move || saved::sweep(&dir)).await?;
-                woken?;
-                return Err(Failure { detail: format!("the guest runs on: {}", failure.detail), ..failure });
+                // Before the guest goes on: a record of a memory that it left behind would end it at the agent's next start.
+                fault::blocking(move || saved::forget(&dir)).await?;
+                go_on(vm.qmp(), &was).await?;
+                return Err(Failure { detail: format!("the guest is as it was: {}", failure.detail), ..failure });
             }
         };
         tracing::info!(instance = %instance.id(), bytes = saved.memory_bytes, "suspended");
@@ -129,8 +128,12 @@ impl Instances {
         }
         let waking = Saved { phase: Phase::Waking, ..saved.clone() };
         let dir = instance.dir().to_owned();
-        fault::blocking(move || waking.store(&dir)).await?;
-        if let Err(error) = vm.qmp().cont().await
+        if let Err(failure) = fault::blocking(move || waking.store(&dir)).await {
+            self.back_to_sleep(instance, &vm, saved).await?;
+            return Err(kept(failure));
+        }
+        // Only a refusal is sure: what was not answered may still be done.
+        if let Err(error @ QmpError::Command { .. }) = vm.qmp().cont().await
             && never_ran(vm.qmp()).await
         {
             self.back_to_sleep(instance, &vm, saved).await?;
