@@ -5,23 +5,28 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State, rejection::QueryRejection},
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+        request::Parts,
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use serde::de::DeserializeOwned;
+use tokio_util::io::ReaderStream;
 use whimbrel_api::{
     agent::{
-        ConsoleOutput, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay,
-        RetainedReport, SendAsk,
+        ConsoleOutput, CopyAsk, CopyReport, Disown, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts,
+        ReceiveAsk, Relay, RetainedReport, SendAsk,
     },
     problem::Problem,
 };
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
-    id::{InstanceId, MigrationId},
+    id::{ImageId, InstanceId, MigrationId},
 };
 use whimbrel_daemon::{
     pki::{PeerIdentity, Role},
@@ -32,6 +37,7 @@ use crate::{context::Context, facts::Facts, instances::console_tail, migrate::Mi
 
 /// A spec with the most disks and the longest command line stays far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 
 #[derive(Clone)]
 pub struct Served {
@@ -47,6 +53,9 @@ pub fn router(served: Served) -> Router {
         .route("/v1/instances", get(get_instances))
         .route("/v1/instances/{id}", instance)
         .route("/v1/instances/{id}/console", get(get_console))
+        .route("/v1/instances/{id}/disown", post(disown))
+        .route("/v1/instances/{id}/images/{image}", put(copy_disk).delete(drop_copy))
+        .route("/v1/instances/{id}/images/{image}/content", get(copy_content))
         .route("/v1/instances/{id}/move-facts", get(get_move_facts))
         .route("/v1/retained/{id}", get(get_retained))
         .route("/v1/migrations/{id}", get(get_migration))
@@ -138,6 +147,41 @@ fn not_here(served: &Served, id: InstanceId) -> Failure {
 async fn delete_instance(State(served): State<Served>, At(id): At<InstanceId>) -> Result<StatusCode, Refused> {
     let_go(&served, id).await;
     served.context.instances.delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn disown(
+    State(served): State<Served>,
+    At(id): At<InstanceId>,
+    Body(ask): Body<Disown>,
+) -> Result<StatusCode, Refused> {
+    served.context.instances.disown(id, ask).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn copy_disk(
+    State(served): State<Served>,
+    At((id, image)): At<(InstanceId, ImageId)>,
+    Body(ask): Body<CopyAsk>,
+) -> Answer<CopyReport> {
+    Ok(Json(served.context.instances.copy_disk(id, image, ask)?))
+}
+
+async fn copy_content(
+    State(served): State<Served>,
+    At((id, image)): At<(InstanceId, ImageId)>,
+) -> Result<Response, Refused> {
+    let (file, bytes) = served.context.instances.copied(id, image).await?;
+    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, bytes.to_string())];
+    let content = axum::body::Body::from_stream(ReaderStream::with_capacity(file, READ_BYTES));
+    Ok((headers, content).into_response())
+}
+
+async fn drop_copy(
+    State(served): State<Served>,
+    At((id, image)): At<(InstanceId, ImageId)>,
+) -> Result<StatusCode, Refused> {
+    served.context.instances.drop_copy(id, image).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

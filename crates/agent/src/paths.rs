@@ -28,7 +28,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use whimbrel_core::{
     disk::{DiskFormat, DiskName},
     failure::{Failure, FailureCode},
-    id::{Epoch, ImageDigest, InstanceId, MigrationId},
+    id::{Epoch, ImageDigest, ImageId, InstanceId, MigrationId},
 };
 
 use crate::{config::QemuUser, fault};
@@ -141,6 +141,11 @@ impl Paths {
     /// Where a new instance is made before it gets its place by one rename.
     pub fn being_made(&self, id: InstanceId) -> PathBuf {
         self.incoming().join(format!("{NEW}{id}"))
+    }
+
+    /// Where a disk is copied to for an image.
+    pub fn being_copied(&self, image: ImageId) -> PathBuf {
+        self.incoming().join(format!("{NEW}image-{image}"))
     }
 
     /// Where a directory goes by one rename before it is removed.

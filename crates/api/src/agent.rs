@@ -8,6 +8,10 @@
 //! | `GET /v1/instances` | | `Vec<InstanceReport>` |
 //! | `GET /v1/instances/{id}` | | `InstanceReport` |
 //! | `DELETE /v1/instances/{id}` | | 204; its retained copies here go too |
+//! | `POST /v1/instances/{id}/disown` | `Disown` | 204; no guest of it runs here any more, and none ever will at an older epoch |
+//! | `PUT /v1/instances/{id}/images/{image}` | `CopyAsk` | `CopyReport`; asked again, it is a look |
+//! | `GET /v1/instances/{id}/images/{image}/content` | | the copy, a qcow2 that stands alone |
+//! | `DELETE /v1/instances/{id}/images/{image}` | | 204; the copy is gone, or was given up |
 //! | `GET /v1/instances/{id}/console?lines=N` | | `ConsoleOutput` |
 //! | `GET /v1/instances/{id}/move-facts` | | `MoveFacts` |
 //! | `GET /v1/retained/{id}` | | `RetainedReport` |
@@ -24,7 +28,7 @@ use whimbrel_core::{
     disk::{CopyMode, DiskName},
     failure::Failure,
     host::HostFacts,
-    id::{Epoch, HostName, InstanceId, MigrationId},
+    id::{Epoch, HostName, ImageDigest, InstanceId, MigrationId},
     instance::{InstanceSpec, PowerState},
     migration::message::{Report, ToSource, ToTarget},
     progress::Progress,
@@ -38,6 +42,8 @@ pub enum Desired {
     /// Its QEMU runs, its CPUs stand still.
     Paused,
     Stopped,
+    /// Its memory is in a file beside its disks. What runs is saved; what is off stays off, and is refused.
+    Suspended,
 }
 
 /// "Restart it once": done once per number, of which the last is remembered.
@@ -71,6 +77,49 @@ pub struct InstanceAsk {
     pub desired: Desired,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootAsk>,
+    /// The host that had it is lost, and its disks with it: they are made anew here, at this epoch. Once it is owned here at
+    /// that epoch this says nothing more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub anew: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// "Host `to` owns it at `epoch`": asked of a host that was lost and is back. Its guest ends, its disks never boot again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disown {
+    pub to: HostName,
+    pub epoch: Epoch,
+}
+
+/// "Copy this disk as it is at one moment": for an image of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyAsk {
+    /// Refused unless the instance is owned here at it.
+    pub epoch: Epoch,
+    pub disk: DiskName,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyReport {
+    pub instance: InstanceId,
+    pub state: CopyState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyState {
+    Copying,
+    Ready {
+        file_bytes: u64,
+        /// Of the copy's file.
+        digest: ImageDigest,
+    },
+    Failed {
+        failure: Failure,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -87,8 +87,16 @@ pub fn usable(host: &HostRow) -> Result<&HostFacts, Failure> {
             .hint(format!("is `whimbrel agent` running on '{}', and does it reach the controller?", host.name))
     };
     match (host.state, &host.facts) {
+        (HostState::Up, Some(_)) if host.evacuees > 0 => Err(lets_go(host)),
         (HostState::Up, Some(facts)) => Ok(facts),
         (HostState::Up | HostState::Down, None) => Err(down("has joined but never reported")),
         (HostState::Down, Some(_)) => Err(down("is down: its agent does not report any more")),
     }
+}
+
+/// A host that was lost is told first what is not its own any more.
+pub fn lets_go(host: &HostRow) -> Failure {
+    let detail =
+        format!("host '{}' has yet to let go of {} servers that were evacuated from it", host.name, host.evacuees);
+    Failure::new(FailureCode::HostDown, detail).hint("wait a moment; the controller's log says what keeps it from that")
 }

@@ -18,6 +18,7 @@ mod auth;
 mod books;
 pub mod config;
 mod config_drive;
+mod evacuate;
 mod extract;
 mod heartbeat;
 mod image;
@@ -28,6 +29,7 @@ mod places;
 mod reconcile;
 mod resize;
 mod server_view;
+mod snapshot;
 mod spec;
 mod start;
 

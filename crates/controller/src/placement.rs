@@ -38,9 +38,9 @@ pub struct NewServer {
 
 /// A host that might take the server.
 pub struct Offer {
-    host: HostName,
-    books: Books,
-    place: Place,
+    pub(crate) host: HostName,
+    pub(crate) books: Books,
+    pub(crate) place: Place,
 }
 
 /// The hosts in question: the named one, which must be usable, or all that are.
@@ -116,7 +116,7 @@ pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer
     Err(ApiError::of_reasons(&format!("no host for server '{}'", spec.name), refused))
 }
 
-fn placement<'a>(spec: &'a InstanceSpec, target: &'a HostFacts) -> Placement<'a> {
+pub(crate) fn placement<'a>(spec: &'a InstanceSpec, target: &'a HostFacts) -> Placement<'a> {
     Placement { instance: spec, allocated_bytes: 0, retained_bytes: 0, source: None, target, disk_over_commit: false }
 }
 

@@ -42,6 +42,7 @@ mod tests {
             disabled: true,
             disabled_reason: Some("kernel".to_owned()),
             forced_down,
+            evacuees: 0,
         };
         let aggregate = |hosts: &[&str], metadata: &[(&str, &str)]| AggregateRow {
             id: 1,

@@ -1,7 +1,10 @@
 //! Brings what is wanted of each server to its agent, until the agent says that it is so.
 //!
 //! ```text
-//! task building, starting, stopping, pausing, unpausing, rebooting: PUT InstanceAsk to its host, again until the report agrees -> no task
+//! task building, starting, stopping, pausing, unpausing, suspending, resuming, rebooting, rebuilding:
+//!     PUT InstanceAsk to its host, again until the report agrees -> no task
+//! task imaging, image_uploading: see `snapshot`
+//! evacuee: the lost host is told as soon as it is heard -> it may be given work again
 //! task resizing: see [`crate::resize`]
 //! task deleting: DELETE on its host and wherever a copy was retained -> gone
 //! ```
@@ -20,7 +23,7 @@ use tokio::sync::Semaphore;
 use whimbrel_api::agent::{self, InstanceAsk, InstanceReport, RebootAsk, RebootHow};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
-    id::{HostName, InstanceId},
+    id::{Epoch, HostName, InstanceId},
     instance::PowerState,
 };
 use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, StoreError, TaskState};
@@ -28,19 +31,22 @@ use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, Sto
 use crate::{
     answer::failure_of,
     app::{App, Shared},
-    config_drive,
+    books, config_drive, evacuate,
     openstack::network::allocate,
-    resize,
+    resize, snapshot,
 };
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Heartbeats of many hosts nudge; a look over all servers is not free.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(50);
 const ASKS_MAX: usize = 32;
+/// They take long: nobody else waits for them.
+const IMAGES_MAX: usize = 4;
 
 pub async fn run(app: Shared) {
     let asked = Arc::new(Asked::default());
-    let slots = Arc::new(Semaphore::new(ASKS_MAX));
+    let slots = Slots { asks: Arc::new(Semaphore::new(ASKS_MAX)), images: Arc::new(Semaphore::new(IMAGES_MAX)) };
+    let told = Arc::new(Asked::default());
     loop {
         tokio::select! {
             () = app.shutdown.cancelled() => return,
@@ -50,13 +56,59 @@ pub async fn run(app: Shared) {
         if let Err(error) = look(&app, &asked, &slots).await {
             tracing::warn!(%error, "cannot look for servers with something to do");
         }
+        if let Err(error) = tell_lost_hosts(&app, &told).await {
+            tracing::warn!(%error, "cannot look for hosts that have to let go of servers");
+        }
         tokio::time::sleep(LOOK_PAUSE_MIN).await;
     }
+}
+
+/// A turn of their own: a rebuild that takes long must not keep the lost host from being told.
+async fn tell_lost_hosts(app: &Shared, told: &Arc<Asked>) -> Result<(), StoreError> {
+    for evacuee in app.store.list_evacuees().await? {
+        let Some(turn) = told.take(evacuee.instance) else { continue };
+        let app = app.clone();
+        app.tasks.clone().spawn(async move {
+            let _turn = turn;
+            tokio::select! {
+                () = app.shutdown.cancelled() => {}
+                () = evacuate::tell(&app, &evacuee) => {}
+            }
+        });
+    }
+    Ok(())
 }
 
 /// The servers that an ask is under way for.
 #[derive(Default)]
 struct Asked(Mutex<HashSet<InstanceId>>);
+
+/// How many are under way at once.
+struct Slots {
+    asks: Arc<Semaphore>,
+    images: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn of(&self, task: TaskState) -> Arc<Semaphore> {
+        match task {
+            TaskState::Imaging | TaskState::ImageUploading => self.images.clone(),
+            TaskState::Building
+            | TaskState::Starting
+            | TaskState::Stopping
+            | TaskState::Pausing
+            | TaskState::Unpausing
+            | TaskState::Suspending
+            | TaskState::Resuming
+            | TaskState::Rebooting
+            | TaskState::RebootingHard
+            | TaskState::Migrating
+            | TaskState::Resizing
+            | TaskState::Rebuilding
+            | TaskState::Deleting => self.asks.clone(),
+        }
+    }
+}
 
 struct Turn(Arc<Asked>, InstanceId);
 
@@ -73,14 +125,14 @@ impl Drop for Turn {
     }
 }
 
-async fn look(app: &Shared, asked: &Arc<Asked>, slots: &Arc<Semaphore>) -> Result<(), StoreError> {
+async fn look(app: &Shared, asked: &Arc<Asked>, slots: &Slots) -> Result<(), StoreError> {
     let mut ask = PageAsk::default();
     loop {
         let page = app.store.list_instances(None, &ask).await?;
         for row in page.items {
             let Some(task) = row.task.filter(|task| *task != TaskState::Migrating) else { continue };
             let Some(turn) = asked.take(row.id) else { continue };
-            let (app, slots) = (app.clone(), slots.clone());
+            let (app, slots) = (app.clone(), slots.of(task));
             app.tasks.clone().spawn(async move {
                 let _turn = turn;
                 let Ok(_slot) = slots.acquire().await else { return };
@@ -104,8 +156,15 @@ async fn work(app: &App, row: &InstanceRow, task: TaskState) {
         | TaskState::Stopping
         | TaskState::Pausing
         | TaskState::Unpausing
+        | TaskState::Suspending
+        | TaskState::Resuming
         | TaskState::Rebooting
         | TaskState::RebootingHard => bring(app, row, task).await,
+        TaskState::Rebuilding => match evacuate::is_free(app, row).await {
+            Ok(()) => bring(app, row, task).await,
+            Err(failure) => Err(failure),
+        },
+        TaskState::Imaging | TaskState::ImageUploading => snapshot::make(app, row).await,
         TaskState::Deleting => delete(app, row).await,
         TaskState::Resizing => resize::carry(app, row).await,
         TaskState::Migrating => Ok(()),
@@ -130,12 +189,30 @@ pub(crate) fn passes(code: FailureCode) -> bool {
 }
 
 async fn end_with(app: &App, row: &InstanceRow, task: TaskState, failure: &Failure) -> Result<(), StoreError> {
+    if matches!(task, TaskState::Imaging | TaskState::ImageUploading) {
+        // The server is what it was; only its image came to nothing.
+        return snapshot::give_up(app, row, failure).await;
+    }
     app.store.set_instance_failure(row.id, Some(failure), App::now_us()).await?;
     // A deletion is asked for again until it is done: what else could end it?
     if task == TaskState::Deleting {
         return Ok(());
     }
+    close(app, row, task, Some(failure)).await?;
     app.store.change_task(row.id, Some(task), None, App::now_us()).await
+}
+
+/// Tells the end of a task where it is told beside the server itself. Before the task ends: repeated, it does no harm.
+async fn close(app: &App, row: &InstanceRow, task: TaskState, failed: Option<&Failure>) -> Result<(), StoreError> {
+    let now_us = App::now_us();
+    if task == TaskState::Rebuilding {
+        app.store.end_evacuation(row.id, failed, now_us).await?;
+    }
+    if let Some(errand) = &row.errand {
+        let why = failed.map(|failure| failure.detail.as_str());
+        app.store.end_event(row.id, &errand.request_id, &errand.event, why, now_us).await?;
+    }
+    Ok(())
 }
 
 /// Asks its host for what is wanted of it; whether it is so.
@@ -148,12 +225,18 @@ async fn ask(app: &App, row: &InstanceRow, wanted: Desired, reboot: Option<Reboo
     if host.state == HostState::Down {
         return Err(Failure::new(FailureCode::HostDown, format!("host '{}' is down", host.name)));
     }
+    if host.evacuees > 0 {
+        return Err(books::lets_go(&host));
+    }
     let desired = match wanted {
         Desired::Running => agent::Desired::Running,
         Desired::Paused => agent::Desired::Paused,
         Desired::Stopped => agent::Desired::Stopped,
+        Desired::Suspended => agent::Desired::Suspended,
     };
-    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot };
+    // Of one that was evacuated no host has said anything yet.
+    let anew = row.power.is_none() && row.epoch > Epoch::FIRST;
+    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot, anew };
     let report = app.agents.of(&host)?.put_instance(&ask).await?;
     note(app, &host.name, &report).await?;
     if report.power == PowerState::Crashed {
@@ -168,6 +251,7 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
     if !ask(app, row, row.desired, reboot(row, task)).await? {
         return Ok(());
     }
+    close(app, row, task, None).await.map_err(failure_of)?;
     match app.store.change_task(row.id, Some(task), None, App::now_us()).await {
         // Something newer is wanted meanwhile.
         Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
@@ -186,8 +270,13 @@ fn reboot(row: &InstanceRow, task: TaskState) -> Option<RebootAsk> {
         | TaskState::Stopping
         | TaskState::Pausing
         | TaskState::Unpausing
+        | TaskState::Suspending
+        | TaskState::Resuming
+        | TaskState::Imaging
+        | TaskState::ImageUploading
         | TaskState::Migrating
         | TaskState::Resizing
+        | TaskState::Rebuilding
         | TaskState::Deleting => None,
     }
 }
@@ -209,10 +298,14 @@ fn agrees(desired: Desired, power: PowerState) -> bool {
     match (desired, power) {
         (Desired::Running, PowerState::Running | PowerState::Paused)
         | (Desired::Paused, PowerState::Paused)
-        | (Desired::Stopped, PowerState::Stopped) => true,
-        (Desired::Running, PowerState::Stopped | PowerState::Crashed)
-        | (Desired::Paused, PowerState::Running | PowerState::Stopped | PowerState::Crashed)
-        | (Desired::Stopped, PowerState::Running | PowerState::Paused | PowerState::Crashed) => false,
+        | (Desired::Stopped, PowerState::Stopped)
+        | (Desired::Suspended, PowerState::Suspended) => true,
+        (Desired::Running, PowerState::Stopped | PowerState::Suspended | PowerState::Crashed)
+        | (Desired::Paused, PowerState::Running | PowerState::Stopped | PowerState::Suspended | PowerState::Crashed)
+        | (Desired::Stopped, PowerState::Running | PowerState::Paused | PowerState::Suspended | PowerState::Crashed)
+        | (Desired::Suspended, PowerState::Running | PowerState::Paused | PowerState::Stopped | PowerState::Crashed) => {
+            false
+        }
     }
 }
 
@@ -235,7 +328,12 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
             break;
         }
     }
+    let evacuees = app.store.list_evacuees().await.map_err(failure_of)?;
     for name in hosts {
+        // That one is told when it is back, with or without the server.
+        if evacuees.iter().any(|evacuee| evacuee.instance == row.id && evacuee.host == name) {
+            continue;
+        }
         let host = match app.store.host(&name).await {
             // An operator deleted it, and with it whatever was left there.
             Err(StoreError::NotFound { .. }) if name != row.host => continue,
@@ -249,6 +347,10 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
             other => other?,
         }
     }
+    let deleted = Failure::new(FailureCode::Cancelled, format!("server '{}' was deleted", row.name));
+    snapshot::forget_image(app, row).await?;
+    app.store.end_evacuation(row.id, Some(&deleted), App::now_us()).await.map_err(failure_of)?;
+    close(app, row, TaskState::Deleting, Some(&deleted)).await.map_err(failure_of)?;
     // Before its row: what is left when this fails is asked for again.
     allocate::release(&app.store, row.id, App::now_us()).await.map_err(failure_of)?;
     config_drive::forget(app, &row.spec).await?;

@@ -36,15 +36,26 @@ fn status(row: &InstanceRow, host: HostState) -> ServerStatus {
         (Some(TaskState::Starting), HostState::Up) => ServerStatus::Stopped,
         (Some(TaskState::Unpausing), HostState::Up) => ServerStatus::Paused,
         (
-            Some(TaskState::Stopping | TaskState::Pausing | TaskState::Rebooting | TaskState::RebootingHard),
+            Some(
+                TaskState::Stopping
+                | TaskState::Pausing
+                | TaskState::Suspending
+                | TaskState::Rebooting
+                | TaskState::RebootingHard,
+            ),
             HostState::Up,
         ) => ServerStatus::Active,
-        (None, HostState::Up) => match row.power {
-            Some(PowerState::Running) => ServerStatus::Active,
-            Some(PowerState::Paused) => ServerStatus::Paused,
-            Some(PowerState::Stopped) if row.failure.is_none() => ServerStatus::Stopped,
-            // Without a power state it never was anywhere, and nobody brings it there any more.
-            Some(PowerState::Stopped | PowerState::Crashed) | None => ServerStatus::Error,
-        },
+        (Some(TaskState::Rebuilding), HostState::Up) => ServerStatus::Building,
+        (None | Some(TaskState::Resuming | TaskState::Imaging | TaskState::ImageUploading), HostState::Up) => {
+            match row.power {
+                Some(PowerState::Running) => ServerStatus::Active,
+                Some(PowerState::Paused) => ServerStatus::Paused,
+                // Of the words of this API the one that says that it does not run.
+                Some(PowerState::Suspended) => ServerStatus::Stopped,
+                Some(PowerState::Stopped) if row.failure.is_none() => ServerStatus::Stopped,
+                // Without a power state it never was anywhere, and nobody brings it there any more.
+                Some(PowerState::Stopped | PowerState::Crashed) | None => ServerStatus::Error,
+            }
+        }
     }
 }

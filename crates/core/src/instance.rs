@@ -74,6 +74,8 @@ pub enum PowerState {
     Running,
     Paused,
     Stopped,
+    /// There is no QEMU; the guest's memory and devices are in a file beside its disks.
+    Suspended,
     /// The QEMU process ended by itself with an error, or cannot be asked.
     Crashed,
 }

@@ -35,6 +35,8 @@ pub struct HostRow {
     pub disabled_reason: Option<String>,
     /// Counts as down, whatever its agent says.
     pub forced_down: bool,
+    /// Servers that were evacuated from it, of which it has not let go yet.
+    pub evacuees: u32,
 }
 
 /// What an operator changes of a host; `None` stays as it is.
@@ -50,7 +52,8 @@ macro_rules! select {
         concat!(
             "SELECT name, state, control_url, facts, certificate_serial, joined_us, last_seen_us, \
              number, disabled, disabled_reason, forced_down, \
-             (SELECT COUNT(*) FROM instances WHERE instances.host = hosts.name) AS instances FROM hosts ",
+             (SELECT COUNT(*) FROM instances WHERE instances.host = hosts.name) AS instances, \
+             (SELECT COUNT(*) FROM evacuees WHERE evacuees.host = hosts.name) AS evacuees FROM hosts ",
             $rest
         )
     };
@@ -71,6 +74,7 @@ fn read(row: &AnyRow) -> Result<HostRow> {
         disabled: record.flag("disabled")?,
         disabled_reason: record.text_opt("disabled_reason")?,
         forced_down: record.flag("forced_down")?,
+        evacuees: record.number("evacuees")?,
     })
 }
 

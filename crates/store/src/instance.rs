@@ -2,6 +2,7 @@
 //!
 //! `host` and `epoch` follow the agents' journals: who owns at the higher epoch is right, whatever was written here before.
 
+use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
@@ -24,7 +25,7 @@ use crate::{
 
 stored_words!(
     /// What the operator wants.
-    Desired { Running = "running", Paused = "paused", Stopped = "stopped" }
+    Desired { Running = "running", Paused = "paused", Stopped = "stopped", Suspended = "suspended" }
 );
 stored_words!(
     /// What is being done with it; at most one thing at a time.
@@ -34,14 +35,33 @@ stored_words!(
         Stopping = "stopping",
         Pausing = "pausing",
         Unpausing = "unpausing",
+        Suspending = "suspending",
+        Resuming = "resuming",
         Rebooting = "rebooting",
         RebootingHard = "rebooting_hard",
+        /// Its root disk is copied for an image.
+        Imaging = "imaging",
+        /// The copy goes to the image store.
+        ImageUploading = "image_uploading",
         Migrating = "migrating",
         /// What is left of a resize beside its move.
         Resizing = "resizing",
+        /// Made anew on another host, since its own is lost.
+        Rebuilding = "rebuilding",
         Deleting = "deleting",
     }
 );
+
+/// What a task is part of beyond its name; it goes with the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// Of the action that ends with the task.
+    pub request_id: String,
+    pub event: String,
+    /// That the task makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageId>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceRow {
@@ -56,6 +76,7 @@ pub struct InstanceRow {
     /// `None` until its agent reported it.
     pub power: Option<PowerState>,
     pub task: Option<TaskState>,
+    pub errand: Option<Errand>,
     pub failure: Option<Failure>,
     pub write_bps: u64,
     pub owner: Ownership,
@@ -102,7 +123,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, name, spec, flavor, image, host, epoch, desired, power_state, task_state, failure, write_bps, \
-             project, user_id, number, details, generation, created_us, updated_us, launched_us, reboots FROM instances ",
+             project, user_id, number, details, generation, created_us, updated_us, launched_us, reboots, errand FROM instances ",
             $rest
         )
     };
@@ -122,6 +143,7 @@ pub(crate) fn read(row: &AnyRow) -> Result<InstanceRow> {
         desired: record.parsed("desired")?,
         power: record.json_opt("power_state")?,
         task: record.parsed_opt("task_state")?,
+        errand: record.json_opt("errand")?,
         failure: record.json_opt("failure")?,
         write_bps: record.number("write_bps")?,
         owner: owner(&record)?,
@@ -275,7 +297,7 @@ impl Store {
         now_us: i64,
     ) -> Result<()> {
         let done = sqlx::query(
-            "UPDATE instances SET task_state = $3, updated_us = $4, \
+            "UPDATE instances SET task_state = $3, updated_us = $4, errand = CASE WHEN $3 IS NULL THEN NULL ELSE errand END, \
              launched_us = CASE WHEN $3 IS NULL AND power_state IS NOT NULL THEN COALESCE(launched_us, $4) ELSE launched_us END \
              WHERE id = $1 AND COALESCE(task_state, '') = $2",
         )
@@ -295,14 +317,29 @@ impl Store {
 
     /// Begins a task of an idle server, with what is wanted of it from now on; what failed before is forgotten.
     pub async fn begin_task(&self, id: InstanceId, task: TaskState, desired: Desired, now_us: i64) -> Result<()> {
+        self.begin_errand(id, task, Some(desired), None, now_us).await
+    }
+
+    /// As [`Store::begin_task`], with what the task is part of; without `desired` what is wanted stays.
+    pub async fn begin_errand(
+        &self,
+        id: InstanceId,
+        task: TaskState,
+        desired: Option<Desired>,
+        errand: Option<&Errand>,
+        now_us: i64,
+    ) -> Result<()> {
+        let errand = errand.map(|errand| json("server", id, "errand", errand)).transpose()?;
         let done = sqlx::query(
-            "UPDATE instances SET task_state = $2, desired = $3, failure = NULL, updated_us = $4 \
+            "UPDATE instances SET task_state = $2, desired = COALESCE($3, desired), \
+             failure = CASE WHEN $3 IS NULL THEN failure ELSE NULL END, updated_us = $4, errand = $5 \
              WHERE id = $1 AND task_state IS NULL",
         )
         .bind(id.to_string())
         .bind(task.as_str())
-        .bind(desired.as_str())
+        .bind(desired.map(Desired::as_str))
         .bind(now_us)
+        .bind(errand)
         .execute(&self.writes)
         .await
         .map_err(db("begin task"))?;
@@ -322,7 +359,7 @@ impl Store {
         now_us: i64,
     ) -> Result<()> {
         let done = sqlx::query(
-            "UPDATE instances SET task_state = $3, desired = $5, reboots = reboots + 1, failure = NULL, updated_us = $4 \
+            "UPDATE instances SET task_state = $3, desired = $5, reboots = reboots + 1, failure = NULL, errand = NULL, updated_us = $4 \
              WHERE id = $1 AND COALESCE(task_state, '') = $2",
         )
         .bind(id.to_string())

@@ -266,9 +266,12 @@ impl Store {
         ask.page(&rows, read, |migration| migration.id.to_string())
     }
 
-    /// Those that somebody has to drive on: unfinished, or with a target that owes its clean-up.
+    /// Those that somebody has to drive on: unfinished, or with a target that owes its clean-up. Not evacuations, whose source
+    /// cannot be asked.
     pub async fn list_unfinished_migrations(&self, ask: &PageAsk) -> Result<Page<MigrationRow>> {
-        let open = select!("WHERE (finished_us IS NULL OR owing_us IS NOT NULL) AND id > $1 ORDER BY id LIMIT $2");
+        let open = select!(
+            "WHERE (finished_us IS NULL OR owing_us IS NOT NULL) AND kind <> 'evacuation' AND id > $1 ORDER BY id LIMIT $2"
+        );
         let rows = sqlx::query(open)
             .bind(ask.after())
             .bind(ask.rows())

@@ -27,6 +27,7 @@ const CHANGES: &[Change] = &[
     Change { version: 8, sql: include_str!("../migrations/0008_hosts.sql") },
     Change { version: 9, sql: include_str!("../migrations/0009_networks.sql") },
     Change { version: 10, sql: include_str!("../migrations/0010_resize.sql") },
+    Change { version: 11, sql: include_str!("../migrations/0011_errands.sql") },
 ];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.

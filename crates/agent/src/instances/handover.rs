@@ -165,9 +165,9 @@ fn readme(spec: &InstanceSpec, owner: &Owner) -> String {
     let (id, name) = (spec.id, &spec.name);
     format!(
         "This is a retained copy of server '{name}' ({id}). It will not boot.\n\n\
-         The server moved from here to host '{to}', which owns it since epoch {epoch}. These are its disks as they were at\n\
-         that moment; the server has written to its disks on '{to}' since, and two running copies of one server would\n\
-         destroy each other's work. Whimbrel therefore starts nothing from this directory.\n\n\
+         The server went from here to host '{to}', which owns it since epoch {epoch}. These are its disks as they were when\n\
+         this host let go of it; the server has written to its disks on '{to}' since, and two running copies of one server\n\
+         would destroy each other's work. Whimbrel therefore starts nothing from this directory.\n\n\
          What it is good for: a move back to this host ships only what changed since.\n\
          It is removed with the server, or when a newer copy takes its place. To see where the server is:\n\n    \
          whimbrel server show {id}\n",

@@ -24,6 +24,8 @@ use crate::{
     vm::Vm,
 };
 
+use super::saved::Saved;
+
 /// A report waits no longer for one guest's QEMU; one that is busy (`stop` drains its disks) is as it was.
 const STATUS_TIME_MAX: Duration = Duration::from_millis(500);
 /// Linux counts blocks of this size in `st_blocks`, whatever the file system's own.
@@ -43,6 +45,8 @@ struct State {
     vm: Option<Arc<Vm>>,
     sampler: Arc<Sampler>,
     failure: Option<Failure>,
+    /// It sleeps, and this is what it will wake with.
+    saved: Option<Saved>,
     /// As QEMU said it last.
     power: PowerState,
 }
@@ -50,7 +54,7 @@ struct State {
 impl Instance {
     pub(super) fn new(dir: &Path, spec: InstanceSpec, owner: Owner) -> Arc<Self> {
         let (vm, sampler, power) = (None, Arc::default(), PowerState::Stopped);
-        let state = State { spec: Arc::new(spec), owner, vm, sampler, failure: None, power };
+        let state = State { spec: Arc::new(spec), owner, vm, sampler, failure: None, saved: None, power };
         Arc::new(Instance { id: state.owner.instance, dir: dir.to_owned(), state: Mutex::new(state) })
     }
 
@@ -83,6 +87,19 @@ impl Instance {
 
     pub fn failure(&self) -> Option<Failure> {
         self.state().failure.clone()
+    }
+
+    pub(super) fn saved(&self) -> Option<Saved> {
+        self.state().saved.clone()
+    }
+
+    pub(super) fn set_saved(&self, saved: Option<Saved>) {
+        self.state().saved = saved;
+    }
+
+    /// Its memory is in a file beside its disks: they must not be written to.
+    pub fn is_suspended(&self) -> bool {
+        self.state().saved.is_some()
     }
 
     /// Holds its disks while this host owns it.
@@ -128,13 +145,16 @@ impl Instance {
     }
 
     pub async fn power(&self) -> PowerState {
-        let (vm, failed) = {
+        let (vm, off) = {
             let state = self.state();
-            (state.vm.clone(), state.failure.is_some())
+            let off = match (&state.saved, &state.failure) {
+                (Some(_), _) => PowerState::Suspended,
+                (None, Some(_)) => PowerState::Crashed,
+                (None, None) => PowerState::Stopped,
+            };
+            (state.vm.clone(), off)
         };
-        let Some(vm) = vm.filter(|vm| !vm.is_dormant()) else {
-            return if failed { PowerState::Crashed } else { PowerState::Stopped };
-        };
+        let Some(vm) = vm.filter(|vm| !vm.is_dormant()) else { return off };
         match vm.qmp().within(STATUS_TIME_MAX).query_status().await {
             Ok(state) => {
                 let power = power_of(&state);

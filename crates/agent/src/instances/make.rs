@@ -20,10 +20,10 @@ use crate::{
 const SPEC_BYTES_MAX: u64 = 1 << 20;
 
 impl Instances {
-    /// A new instance, which no host ever had: its disks are made here, blank or on their base images.
+    /// A new instance, which no host ever had or whose host is lost: its disks are made here, blank or on their base images.
     pub(super) async fn make(&self, ask: &InstanceAsk) -> Result<std::sync::Arc<Instance>, Failure> {
         let id = ask.spec.id;
-        if ask.epoch != Epoch::FIRST {
+        if ask.epoch != Epoch::FIRST && !ask.anew {
             let detail =
                 format!("server {id} is not on this host, and epoch {} says that another host had it", ask.epoch);
             return Err(Failure::new(FailureCode::Conflict, detail).hint("its disks are where it was owned last"));
@@ -33,7 +33,7 @@ impl Instances {
             let detail = format!("{} is there but says nothing of who owns it", place.display());
             return Err(Failure::new(FailureCode::Conflict, detail).hint("look into the agent's log for the reason"));
         }
-        let made = self.make_in(&new, &ask.spec).await;
+        let made = self.make_in(&new, &ask.spec, ask.epoch).await;
         if made.is_err() && new.exists() {
             fs_err::remove_dir_all(&new).map_err(|error| fault::of_file("remove", &new, &error))?;
         }
@@ -45,7 +45,7 @@ impl Instances {
         Ok(instance)
     }
 
-    async fn make_in(&self, dir: &Path, spec: &InstanceSpec) -> Result<(), Failure> {
+    async fn make_in(&self, dir: &Path, spec: &InstanceSpec, epoch: Epoch) -> Result<(), Failure> {
         if dir.exists() {
             fs_err::remove_dir_all(dir).map_err(|error| fault::of_file("remove", dir, &error))?;
         }
@@ -55,7 +55,7 @@ impl Instances {
             self.images.create_disk(&dir.join(disk_file(&disk.name, disk.format)), disk).await?;
         }
         store_spec(dir, spec)?;
-        Owner::owned(spec.id, Epoch::FIRST).store(dir)
+        Owner::owned(spec.id, epoch).store(dir)
     }
 
     /// Out of sight by one rename, then gone.

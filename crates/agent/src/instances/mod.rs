@@ -11,12 +11,16 @@
 //! - an instance gets its directory, and loses it, by one rename: half an instance is never found.
 mod alter;
 mod console;
+mod copy;
+mod disown;
 mod handover;
 mod instance;
 mod make;
 mod power;
 mod reboot;
 mod retained;
+mod saved;
+mod suspend;
 
 use std::{
     collections::HashMap,
@@ -28,7 +32,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use whimbrel_api::agent::{Desired, InstanceAsk, InstanceReport};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
-    id::{InstanceId, MigrationId},
+    id::{ImageId, InstanceId, MigrationId},
 };
 
 pub use console::tail as console_tail;
@@ -57,6 +61,7 @@ pub struct Instances {
     known: Mutex<HashMap<InstanceId, Arc<Instance>>>,
     claims: Mutex<HashMap<InstanceId, MigrationId>>,
     changes: Mutex<HashMap<InstanceId, Arc<AsyncMutex<()>>>>,
+    copies: Mutex<HashMap<ImageId, Arc<copy::Copy>>>,
 }
 
 impl Instances {
@@ -74,6 +79,7 @@ impl Instances {
             known: Mutex::default(),
             claims: Mutex::default(),
             changes: Mutex::default(),
+            copies: Mutex::default(),
         };
         instances.sweep()?;
         for id in instances.on_disk()? {
@@ -107,7 +113,7 @@ impl Instances {
         let Some(owner) = Owner::load(&dir)? else { return Ok(()) };
         let instance = Instance::new(&dir, make::load_spec(&dir)?, owner);
         self.insert(instance.clone());
-        if instance.owned_epoch().is_some() {
+        if instance.owned_epoch().is_some() && !self.find_memory(&instance).await? {
             self.attach(&instance).await;
         }
         Ok(())
@@ -118,6 +124,7 @@ impl Instances {
         match Vm::attach(&self.paths.run_dir(instance.id())).await {
             Ok(Some(vm)) => {
                 tracing::info!(instance = %instance.id(), pid = vm.pid(), "found its QEMU again");
+                copy::end_left_over(&vm).await;
                 instance.watch(Arc::new(vm), self.change_of(instance.id()));
             }
             Ok(None) => network::delete_all(&network::tap_names(&instance.spec())).await,
@@ -149,6 +156,9 @@ impl Instances {
         let change = self.change_of(id);
         let _held = change.lock().await;
         self.refuse_if_claimed(id)?;
+        if ask.anew {
+            self.forget_older(id, ask.epoch).await?;
+        }
         let instance = match self.get(id) {
             Some(instance) => {
                 instance.owner().permits(ask.epoch)?;
@@ -173,6 +183,7 @@ impl Instances {
             Desired::Running => self.run(instance, ask.epoch).await,
             Desired::Paused => self.pause(instance, ask.epoch).await,
             Desired::Stopped => self.stop(instance).await,
+            Desired::Suspended => self.suspend(instance, ask.epoch).await,
         }
     }
 
@@ -183,6 +194,7 @@ impl Instances {
     }
 
     async fn delete_here(&self, id: InstanceId) -> Result<(), Failure> {
+        self.end_copies_of(id);
         let change = self.change_of(id);
         let _held = change.lock().await;
         self.refuse_if_claimed(id)?;
@@ -207,6 +219,10 @@ impl Instances {
                 format!("server {id} is being started, stopped or removed since {} s", CLAIM_TIME_MAX.as_secs());
             Failure::new(FailureCode::Conflict, detail).hint("wait until that is done, then move it")
         })?;
+        if self.get(id).is_some_and(|instance| instance.is_suspended()) {
+            let detail = format!("server {id} is suspended: its memory goes with its disks as they are here");
+            return Err(Failure::new(FailureCode::Conflict, detail).hint("resume it, then move it"));
+        }
         match *self.lock_claims().entry(id).or_insert(migration) {
             holder if holder == migration => Ok(()),
             holder => Err(claimed(id, holder)),
@@ -295,6 +311,12 @@ fn claimed(id: InstanceId, migration: MigrationId) -> Failure {
 }
 
 #[cfg(test)]
+mod copy_tests;
+#[cfg(test)]
+mod disown_tests;
+#[cfg(test)]
 mod read_only_tests;
+#[cfg(test)]
+mod suspend_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use whimbrel_core::{failure::Failure, id::Epoch};
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    id::Epoch,
+};
 use whimbrel_qmp::RunState;
 
 use super::{Instance, Instances};
@@ -18,12 +21,19 @@ pub const POWERDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 pub const QUIT_TIME_MAX: Duration = Duration::from_secs(20);
 
 impl Instances {
-    pub(super) async fn run(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
+    /// From disk, not from memory: this is the gate that the whole protocol of a hand-over relies on.
+    pub(super) fn gate(&self, instance: &Instance, epoch: Epoch) -> Result<(), Failure> {
         let dir = self.paths.instance(instance.id());
-        // From disk, not from memory: this is the gate that the whole protocol of a hand-over relies on.
         match Owner::load(&dir)? {
-            Some(owner) => owner.permits(epoch)?,
-            None => return Err(super::make::load_spec(&dir).err().unwrap_or_else(|| no_owner(instance))),
+            Some(owner) => owner.permits(epoch),
+            None => Err(super::make::load_spec(&dir).err().unwrap_or_else(|| no_owner(instance))),
+        }
+    }
+
+    pub(super) async fn run(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
+        self.gate(instance, epoch)?;
+        if let Some(saved) = instance.saved() {
+            self.resume(instance, epoch, saved).await?;
         }
         let running = instance.vm().filter(|vm| vm.has_exited().is_none());
         if running.is_none() {
@@ -46,6 +56,10 @@ impl Instances {
 
     /// Holds its CPUs still, with its QEMU running.
     pub(super) async fn pause(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
+        if instance.is_suspended() {
+            let detail = format!("server {} is suspended and cannot be paused", instance.id());
+            return Err(Failure::new(FailureCode::Conflict, detail).hint("resume it first"));
+        }
         let gone = || instance.vm().is_none_or(|vm| vm.has_exited().is_some());
         if gone() {
             // One that stands still must not be let go first.
@@ -89,6 +103,14 @@ impl Instances {
     }
 
     async fn start(&self, instance: &Arc<Instance>, dormant: bool) -> Result<Arc<Vm>, Failure> {
+        let vm = Arc::new(self.boot(instance, false, dormant).await?);
+        instance.watch(vm.clone(), self.change_of(instance.id()));
+        Ok(vm)
+    }
+
+    /// Its QEMU, whose guest does not run yet: it boots at the first `cont`, or (`incoming`) waits for a saved memory, or
+    /// (`dormant`) never runs.
+    pub(super) async fn boot(&self, instance: &Arc<Instance>, incoming: bool, dormant: bool) -> Result<Vm, Failure> {
         let spec = instance.spec();
         self.images.ensure_all(&spec).await?;
         let spec = if dormant { spec.dormant() } else { (*spec).clone() };
@@ -98,26 +120,21 @@ impl Instances {
             dir: instance.dir().to_owned(),
             run_dir: self.paths.run_dir(instance.id()),
             images_dir: self.paths.images(),
-            incoming: false,
+            incoming,
             dormant,
             disks: instance.disk_files(),
             taps: taps.clone(),
         };
-        match Vm::start(&self.hypervisor, start).await {
-            Ok(vm) => {
-                let vm = Arc::new(vm);
-                instance.watch(vm.clone(), self.change_of(instance.id()));
-                Ok(vm)
-            }
-            Err(failure) => {
-                network::delete_all(&taps).await;
-                Err(failure)
-            }
+        let started = Vm::start(&self.hypervisor, start).await;
+        if started.is_err() {
+            network::delete_all(&taps).await;
         }
+        started
     }
 
-    /// Presses the power button, and cuts the power of a guest that does not react.
+    /// Presses the power button, and cuts the power of a guest that does not react. One that sleeps loses its memory.
     pub(super) async fn stop(&self, instance: &Arc<Instance>) -> Result<(), Failure> {
+        self.forget_memory(instance).await?;
         if let Some(vm) = instance.vm() {
             let running = vm.is_running().await.unwrap_or(false);
             if running && vm.qmp().system_powerdown().await.is_ok() {
@@ -146,5 +163,5 @@ impl Instances {
 
 fn no_owner(instance: &Instance) -> Failure {
     let detail = format!("nothing on this host says who owns server {}", instance.id());
-    Failure::new(whimbrel_core::failure::FailureCode::Conflict, detail).hint("look into the agent's log for the reason")
+    Failure::new(FailureCode::Conflict, detail).hint("look into the agent's log for the reason")
 }

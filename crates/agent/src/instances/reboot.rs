@@ -25,6 +25,8 @@ impl Instances {
             return Ok(());
         }
         tracing::info!(instance = %instance.id(), how = ?ask.how, "reboot");
+        // Whoever restarts a guest that sleeps wants it without what it remembers.
+        self.forget_memory(instance).await?;
         match ask.how {
             RebootHow::Soft => self.stop(instance).await?,
             RebootHow::Hard => self.switch_off(instance).await?,

@@ -71,7 +71,8 @@ impl Ground {
     /// A guest with two disks that runs and is claimed by the migration.
     pub async fn guest(&self) -> Arc<Instance> {
         let spec = spec();
-        let ask = InstanceAsk { spec: spec.clone(), epoch: Epoch(1), desired: Desired::Running, reboot: None };
+        let ask =
+            InstanceAsk { spec: spec.clone(), epoch: Epoch(1), desired: Desired::Running, reboot: None, anew: false };
         self.context.instances.ensure(ask).await.unwrap();
         self.context.instances.claim(spec.id, MIGRATION).await.unwrap();
         self.context.instances.get(spec.id).unwrap()

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use reqwest::Method;
 use whimbrel_core::{
     failure::Failure,
     host::HostFacts,
-    id::{HostName, InstanceId, MigrationId},
+    id::{HostName, ImageId, InstanceId, MigrationId},
 };
 
-use super::transport::{CALL_TIME_MAX, Transport};
+use super::{
+    content,
+    transport::{CALL_TIME_MAX, Transport},
+};
 use crate::agent::{
-    ConsoleOutput, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport,
-    SendAsk,
+    ConsoleOutput, CopyAsk, CopyReport, Disown, GiveUp, InstanceAsk, InstanceReport, MigrationReport, MoveFacts,
+    ReceiveAsk, Relay, RetainedReport, SendAsk,
 };
 
 /// The first ask of an instance may have to fetch its base image; the agent answers when the instance is as asked.
@@ -65,6 +70,30 @@ impl AgentClient {
 
     pub async fn delete_instance(&self, id: InstanceId) -> Result<(), Failure> {
         self.transport.delete(&format!("/v1/instances/{id}")).await
+    }
+
+    /// Returns when no guest of it runs there any more.
+    pub async fn disown(&self, id: InstanceId, ask: &Disown) -> Result<(), Failure> {
+        self.transport.empty(Method::POST, &format!("/v1/instances/{id}/disown"), Some(ask), CALL_TIME_MAX).await
+    }
+
+    /// Begins a copy of a disk for an image, or tells how it goes.
+    pub async fn copy_disk(&self, id: InstanceId, image: ImageId, ask: &CopyAsk) -> Result<CopyReport, Failure> {
+        let path = format!("/v1/instances/{id}/images/{image}");
+        self.transport.call(Method::PUT, &path, Some(ask), CALL_TIME_MAX).await
+    }
+
+    /// The bytes of a copy that is ready, as they come.
+    pub async fn copy_content(
+        &self,
+        id: InstanceId,
+        image: ImageId,
+    ) -> Result<impl Stream<Item = Result<Bytes, Failure>> + use<>, Failure> {
+        content::stream(&self.transport, &format!("/v1/instances/{id}/images/{image}/content")).await
+    }
+
+    pub async fn drop_copy(&self, id: InstanceId, image: ImageId) -> Result<(), Failure> {
+        self.transport.delete(&format!("/v1/instances/{id}/images/{image}")).await
     }
 
     pub async fn move_facts(&self, id: InstanceId) -> Result<MoveFacts, Failure> {

@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 use reqwest::{Method, header::CONTENT_LENGTH};
 use tokio::{
     fs,
@@ -83,6 +84,29 @@ pub(super) async fn download(
     let bytes = fetch(transport, path, digest, &part.path).await?;
     place(&part.path, to).await.map_err(|error| unwritable(to, &error))?;
     Ok(bytes)
+}
+
+/// The body of an answer, piece by piece; a body that stalls or breaks ends with its failure.
+pub(super) async fn stream(
+    transport: &Transport,
+    path: &str,
+) -> Result<impl Stream<Item = Result<Bytes, Failure>> + use<>, Failure> {
+    let what = format!("download of {path}");
+    let sent = timeout(CONTENT_STALL_MAX, transport.send(transport.request(Method::GET, path)));
+    let response = sent.await.map_err(|_| transport.stalled(&what))??;
+    if !response.status().is_success() {
+        transport.body_of(response, &Method::GET, path).await?;
+        return Err(Failure::new(FailureCode::Internal, format!("{what}: there is no content")));
+    }
+    let transport = transport.clone();
+    Ok(futures_util::stream::try_unfold(response, move |mut response| {
+        let (transport, what) = (transport.clone(), what.clone());
+        async move {
+            let chunk = timeout(CONTENT_STALL_MAX, response.chunk()).await.map_err(|_| transport.stalled(&what))?;
+            let chunk = chunk.map_err(|error| transport.broken(&error))?;
+            Ok(chunk.map(|chunk| (chunk, response)))
+        }
+    }))
 }
 
 /// A file beside the one that it shall become; gone when nobody brings it there, also since nobody waits any more.

@@ -12,6 +12,7 @@ use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
     id::{HostName, InstanceId},
+    instance::PowerState,
     schedule::Wishes,
     server::{Ownership, ServerDetails},
 };
@@ -151,11 +152,32 @@ async fn begin(app: &App, row: &InstanceRow, task: TaskState) -> Answer<()> {
             }
             Some(same) if same == task => return Ok(()),
             Some(
+                busy @ (TaskState::Suspending
+                | TaskState::Resuming
+                | TaskState::Imaging
+                | TaskState::ImageUploading
+                | TaskState::Rebuilding),
+            ) if task != TaskState::Deleting => {
+                return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is {busy}", row.name))
+                    .hint("wait until that is done")
+                    .into());
+            }
+            None if row.power == Some(PowerState::Suspended) && task == TaskState::Starting => {
+                return Err(Failure::new(FailureCode::Conflict, format!("server '{}' is suspended", row.name))
+                    .hint("resume it: `openstack server resume`")
+                    .into());
+            }
+            Some(
                 TaskState::Building
                 | TaskState::Starting
                 | TaskState::Stopping
                 | TaskState::Pausing
                 | TaskState::Unpausing
+                | TaskState::Suspending
+                | TaskState::Resuming
+                | TaskState::Imaging
+                | TaskState::ImageUploading
+                | TaskState::Rebuilding
                 | TaskState::Rebooting
                 | TaskState::RebootingHard
                 | TaskState::Deleting,

@@ -129,6 +129,9 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
 pub async fn cancel(app: &Shared, id: MigrationId) -> Answer<MigrationRow> {
     for _ in 0..CANCEL_TRIES {
         let row = app.store.migration(id).await?;
+        if row.kind == MigrationKind::Evacuation {
+            return Err(no_cancel(&row).into());
+        }
         let step = row.phase.step(&Event::Cancel);
         match step.note {
             Note::TooLate => return Err(too_late(&row).into()),
@@ -152,6 +155,12 @@ pub async fn cancel(app: &Shared, id: MigrationId) -> Answer<MigrationRow> {
     Err(Failure::new(FailureCode::Conflict, format!("migration {id} moves on too fast to be cancelled now"))
         .hint("try again")
         .into())
+}
+
+fn no_cancel(row: &MigrationRow) -> Failure {
+    let detail =
+        format!("migration {} rebuilds server '{}' of a lost host and cannot be cancelled", row.id, row.instance_name);
+    Failure::new(FailureCode::Conflict, detail).hint("delete the server, or wait until it is rebuilt")
 }
 
 fn too_late(row: &MigrationRow) -> Failure {

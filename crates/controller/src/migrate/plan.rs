@@ -160,6 +160,10 @@ fn busy(row: &InstanceRow) -> Vec<Failure> {
         (None, Some(PowerState::Running | PowerState::Paused)) => Vec::new(),
         // Its disks move.
         (None, Some(PowerState::Stopped)) if row.failure.is_none() => Vec::new(),
+        (None, Some(PowerState::Suspended)) => refuse(
+            "is suspended; only one that runs or is off can be moved",
+            "resume it first: `openstack server resume`",
+        ),
         (None, Some(PowerState::Stopped | PowerState::Crashed) | None) => refuse(
             "is in error; only one that runs or was switched off can be moved",
             &format!("see `whimbrel server show {}`", row.name),

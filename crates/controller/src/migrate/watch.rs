@@ -12,7 +12,7 @@ use whimbrel_core::migration::{
     message::Report,
     source,
 };
-use whimbrel_store::{MigrationNews, MigrationRow, PageAsk};
+use whimbrel_store::{MigrationKind, MigrationNews, MigrationRow, PageAsk};
 
 use super::driver::Driver;
 use crate::app::App;
@@ -53,7 +53,8 @@ pub(super) fn is_over(verification: Verification) -> bool {
 /// A move that ended well, whose receipt or verification was not seen to end.
 pub(super) fn is_due(row: &MigrationRow) -> bool {
     let options: MoveOptions = serde_json::from_value(row.options.clone()).unwrap_or_default();
-    row.phase == Phase::Done(Outcome::Completed)
+    row.kind != MigrationKind::Evacuation
+        && row.phase == Phase::Done(Outcome::Completed)
         && !is_over(of_word(row.verification.as_deref()))
         && (options.verify || row.receipt.is_none())
 }

@@ -16,10 +16,11 @@ use crate::{
     place::until,
 };
 
+/// Two hosts, an image, a flavor, and an administrator.
 pub struct Ground {
     pub cloud: Cloud,
     pub admin: String,
-    image: String,
+    pub image: String,
     pub h1: Arc<FakeAgent>,
     pub h2: Arc<FakeAgent>,
 }
@@ -41,7 +42,7 @@ impl Ground {
         reply.body
     }
 
-    fn new_server(&self, name: &str) -> Value {
+    pub fn new_server(&self, name: &str) -> Value {
         json!({"name": name, "flavorRef": "13", "imageRef": self.image})
     }
 
@@ -61,6 +62,15 @@ impl Ground {
             let idle =
                 server["OS-EXT-STS:task_state"].is_null() || ["MIGRATING", "RESIZE", "REVERT_RESIZE"].contains(&status);
             (server["status"] == status && idle).then_some(server)
+        })
+        .await
+    }
+
+    /// While this is being done with it.
+    pub async fn is_busy(&self, id: &str, task: &str) -> Value {
+        until(&format!("server {id} to be {task}"), async || {
+            let server = self.call(Method::GET, &format!("/servers/{id}"), "2.96", None, 200).await["server"].take();
+            (server["OS-EXT-STS:task_state"] == task).then_some(server)
         })
         .await
     }

@@ -16,8 +16,9 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 use whimbrel_api::{
     agent::{
-        ConsoleOutput, Desired, DiskFacts, GiveUp, Heartbeat, InstanceAsk, InstanceReport, MigrationReport, MoveFacts,
-        ReceiveAsk, Relay, RetainedReport, Role, SendAsk, SidePhase, Verification,
+        ConsoleOutput, CopyAsk, CopyReport, CopyState, Desired, DiskFacts, Disown, GiveUp, Heartbeat, InstanceAsk,
+        InstanceReport, MigrationReport, MoveFacts, ReceiveAsk, Relay, RetainedReport, Role, SendAsk, SidePhase,
+        Verification,
     },
     client::ControllerClient,
     problem::{Problem, status_of},
@@ -25,7 +26,7 @@ use whimbrel_api::{
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::{CpuInfo, HostFacts},
-    id::{Epoch, HostName, InstanceId, MigrationId},
+    id::{Epoch, HostName, ImageId, InstanceId, MigrationId},
     instance::{InstanceSpec, PowerState},
     migration::{message::Report, source, target},
     progress::Progress,
@@ -63,6 +64,17 @@ pub struct Told {
     pub forced: Vec<MigrationId>,
     /// Restarts that were asked for, each number once.
     pub reboots: u64,
+    /// What it was told that is another host's now.
+    pub disowned: Vec<(InstanceId, Disown)>,
+    pub refuse_disown: Option<Failure>,
+    /// Servers that were to be made anew.
+    pub anew: Vec<InstanceId>,
+    /// What every disk is copied as; none: copies do not come to an end.
+    pub copy: Option<Vec<u8>>,
+    pub copy_failure: Option<Failure>,
+    /// Another digest than the copy's is told.
+    pub lie_about_copy: bool,
+    pub dropped_copies: Vec<ImageId>,
 }
 
 pub struct FakeAgent {
@@ -186,6 +198,9 @@ impl FakeAgent {
     fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/v1/instances/{id}", put(put_instance).delete(delete_instance))
+            .route("/v1/instances/{id}/disown", post(disown))
+            .route("/v1/instances/{id}/images/{image}", put(copy_disk).delete(drop_copy))
+            .route("/v1/instances/{id}/images/{image}/content", get(copy_content))
             .route("/v1/instances/{id}/move-facts", get(move_facts))
             .route("/v1/retained/{id}", get(retained))
             .route("/v1/migrations/{id}", get(migration))
@@ -236,7 +251,11 @@ async fn put_instance(State(agent): Agent, Json(ask): Json<InstanceAsk>) -> Answ
         Desired::Running => PowerState::Running,
         Desired::Paused => PowerState::Paused,
         Desired::Stopped => PowerState::Stopped,
+        Desired::Suspended => PowerState::Suspended,
     };
+    if ask.anew {
+        told.anew.push(ask.spec.id);
+    }
     let guest = Guest { spec: ask.spec, epoch: ask.epoch, power };
     let report = report_of(&guest);
     told.guests.insert(guest.spec.id, guest);
@@ -247,6 +266,44 @@ async fn delete_instance(State(agent): Agent, Path(id): Path<InstanceId>) -> Sta
     let mut told = agent.told();
     told.guests.remove(&id);
     told.retained.remove(&id);
+    StatusCode::NO_CONTENT
+}
+
+async fn disown(State(agent): Agent, Path(id): Path<InstanceId>, Json(ask): Json<Disown>) -> Answer<()> {
+    let mut told = agent.told();
+    if let Some(failure) = &told.refuse_disown {
+        return Err(refuse(failure.clone()));
+    }
+    told.guests.remove(&id);
+    told.disowned.push((id, ask));
+    Ok(Json(()))
+}
+
+async fn copy_disk(
+    State(agent): Agent,
+    Path((id, _)): Path<(InstanceId, ImageId)>,
+    Json(ask): Json<CopyAsk>,
+) -> Answer<CopyReport> {
+    let told = agent.told();
+    let guest = told.guests.get(&id).ok_or_else(|| unknown(id))?;
+    assert_eq!((ask.epoch, &ask.disk), (guest.epoch, &guest.spec.disks[0].name));
+    let state = match (&told.copy_failure, &told.copy) {
+        (Some(failure), _) => CopyState::Failed { failure: failure.clone() },
+        (None, None) => CopyState::Copying,
+        (None, Some(copy)) => {
+            let digest = if told.lie_about_copy { blake3::hash(b"lie") } else { blake3::hash(copy) };
+            CopyState::Ready { file_bytes: copy.len() as u64, digest: digest.to_hex().as_str().parse().unwrap() }
+        }
+    };
+    Ok(Json(CopyReport { instance: id, state }))
+}
+
+async fn copy_content(State(agent): Agent, Path((id, _)): Path<(InstanceId, ImageId)>) -> Result<Vec<u8>, Response> {
+    agent.told().copy.clone().ok_or_else(|| unknown(id))
+}
+
+async fn drop_copy(State(agent): Agent, Path((_, image)): Path<(InstanceId, ImageId)>) -> StatusCode {
+    agent.told().dropped_copies.push(image);
     StatusCode::NO_CONTENT
 }
 

@@ -24,7 +24,7 @@ fn content() -> Vec<u8> {
 }
 
 /// An empty qcow2 of 1 MiB, with a big-endian number put at each place.
-fn qcow2(changes: &[(usize, u64)]) -> Vec<u8> {
+pub fn qcow2(changes: &[(usize, u64)]) -> Vec<u8> {
     let mut image = vec![0; 4 * CLUSTER];
     image[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
     let cluster = CLUSTER as u64;

@@ -9,4 +9,5 @@ mod harness;
 mod memory;
 mod moves;
 mod offline;
+mod power;
 mod refusals;

@@ -1,5 +1,6 @@
 //! Every statement on both engines: the same cases, each on an empty database of its own.
 mod books;
+mod evacuations;
 mod fixture;
 mod hosts;
 mod identity;
@@ -29,7 +30,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 57] = cases![
+const CASES: [(&str, Case); 61] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -79,6 +80,10 @@ const CASES: [(&str, Case); 57] = cases![
     resizes::a_claim_grows_where_it_is,
     resizes::a_step_is_taken_once,
     resizes::a_cold_move_leaves_the_rest_to_do,
+    evacuations::a_server_changes_host_claim_and_epoch_at_once,
+    evacuations::a_lost_host_is_told_before_it_counts_again,
+    evacuations::a_failed_rebuild_is_told,
+    evacuations::a_task_knows_what_it_is_part_of,
     tenancy::a_key_pair_is_its_users,
     tenancy::the_last_key_pair_is_made_once,
     tenancy::quotas_are_what_was_said,

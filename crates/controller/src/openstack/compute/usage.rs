@@ -131,6 +131,7 @@ fn state(row: &UsageRow) -> VmState {
     match row.power {
         Some(PowerState::Running) => VmState::Active,
         Some(PowerState::Paused) => VmState::Paused,
+        Some(PowerState::Suspended) => VmState::Suspended,
         Some(PowerState::Stopped) if !row.has_failed => VmState::Stopped,
         None if row.task == Some(TaskState::Building) => VmState::Building,
         Some(PowerState::Stopped | PowerState::Crashed) | None => VmState::Error,

@@ -107,3 +107,10 @@ pub(super) fn empty(image: ImageRow) -> ImageEntry {
         upload_until_us: None,
     }
 }
+
+/// An image that is made on somebody's behalf, without content as yet.
+pub(crate) fn new_entry(image: ImageRow, said: Said) -> Result<ImageEntry, Fault> {
+    let mut made = empty(image);
+    say(&mut made, said)?;
+    Ok(made)
+}

@@ -27,7 +27,7 @@ use axum::{
 use whimbrel_api::openstack::image::{fault::Fault, versions};
 
 use self::answer::Refused;
-pub(crate) use self::boot::bootable;
+pub(crate) use self::{boot::bootable, entry::new_entry};
 use super::BaseUrl;
 use crate::app::Shared;
 

@@ -30,6 +30,8 @@ pub fn status(action: &Action) -> u16 {
         | Action::CreateImage { .. }
         | Action::Resize { .. }
         | Action::Migrate { .. }
+        | Action::AddSecurityGroup { .. }
+        | Action::RemoveSecurityGroup { .. }
         | Action::MigrateLive(_) => 202,
     }
 }

@@ -58,6 +58,13 @@ pub enum Action {
     },
     MigrateLive(LiveMigration),
     Evacuate(Evacuation),
+    /// By name or id.
+    AddSecurityGroup {
+        name: String,
+    },
+    RemoveSecurityGroup {
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +113,8 @@ const ACTIONS: &[Known] = &[
     ("migrate", migrate),
     ("os-migrateLive", |input| live::read(input).map(Action::MigrateLive)),
     ("evacuate", evacuate),
+    ("addSecurityGroup", |input| security_group(input).map(|name| Action::AddSecurityGroup { name })),
+    ("removeSecurityGroup", |input| security_group(input).map(|name| Action::RemoveSecurityGroup { name })),
 ];
 
 const LOCK: &[Key] = &[Key::new("locked_reason")];
@@ -121,6 +130,9 @@ const EVACUATE: &[Key] = &[
     Key::new("onSharedStorage").until(13).needed(),
     Key::new("force").since(29).until(67),
 ];
+
+/// Nova looks at nothing else of it.
+const SECURITY_GROUP: &[Key] = &[Key::new("name").needed()];
 
 const REBOOTS: &[(&str, Reboot)] = &[
     ("HARD", Reboot::Hard),
@@ -199,6 +211,10 @@ fn evacuate(input: Input) -> Result<Action, Fault> {
     }
     let leave_stopped = input.since(LEFT_STOPPED_SINCE);
     Ok(Action::Evacuate(Evacuation { host, admin_pass, on_shared_storage, forced, leave_stopped }))
+}
+
+fn security_group(input: Input) -> Result<String, Fault> {
+    input.object(SECURITY_GROUP)?.need("name")?.text(SHORT).map(str::to_owned)
 }
 
 #[cfg(test)]

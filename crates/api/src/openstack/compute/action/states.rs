@@ -12,7 +12,8 @@
 //! | confirmResize, revertResize | resized |
 //! | createImage | active, stopped, paused, suspended |
 //!
-//! Ground rules: nothing begins while something else is being done; who is no administrator does nothing to a locked server.
+//! Ground rules: nothing begins while something else is being done, but for an evacuation: what is being done waits for the lost
+//! host, and is over with it; who is no administrator does nothing to a locked server.
 //! Source: nova, compute/api.py, `check_instance_state` of each call.
 
 use super::{
@@ -54,6 +55,8 @@ impl Action {
             Action::Migrate { .. } => "migrate",
             Action::MigrateLive(_) => "os-migrateLive",
             Action::Evacuate(_) => "evacuate",
+            Action::AddSecurityGroup { .. } => "addSecurityGroup",
+            Action::RemoveSecurityGroup { .. } => "removeSecurityGroup",
         }
     }
 
@@ -72,7 +75,12 @@ impl Action {
             Action::ConfirmResize | Action::RevertResize => Some(&[Resized]),
             Action::Evacuate(_) => Some(&[Active, Stopped, Error]),
             Action::CreateImage { .. } => Some(&[Active, Stopped, Paused, Suspended]),
-            Action::Lock { .. } | Action::Unlock | Action::ResetState(_) | Action::ConsoleOutput { .. } => None,
+            Action::Lock { .. }
+            | Action::Unlock
+            | Action::ResetState(_)
+            | Action::ConsoleOutput { .. }
+            | Action::AddSecurityGroup { .. }
+            | Action::RemoveSecurityGroup { .. } => None,
         }
     }
 
@@ -96,6 +104,8 @@ impl Action {
             | Action::Unlock
             | Action::ResetState(_)
             | Action::ConsoleOutput { .. }
+            | Action::AddSecurityGroup { .. }
+            | Action::RemoveSecurityGroup { .. }
             | Action::CreateImage { .. } => false,
         }
     }
@@ -105,10 +115,40 @@ impl Action {
         if now.locked && !is_admin && self.is_kept_by_lock() {
             return Err(locked(now.id));
         }
+        let waits = matches!(self, Action::Evacuate(_)) && now.task_state.is_none_or(waits_for_its_host);
+        let now = Now { task_state: now.task_state.filter(|_| !waits), ..*now };
         match self.begins_from() {
-            Some(states) => begins_from(self.name(), states, now),
+            Some(states) => begins_from(self.name(), states, &now),
             None => Ok(()),
         }
+    }
+}
+
+fn waits_for_its_host(task: TaskState) -> bool {
+    match task {
+        TaskState::Rebooting
+        | TaskState::RebootingHard
+        | TaskState::Pausing
+        | TaskState::Unpausing
+        | TaskState::Suspending
+        | TaskState::Resuming
+        | TaskState::PoweringOff
+        | TaskState::PoweringOn
+        | TaskState::ImageSnapshot
+        | TaskState::ImageUploading => true,
+        TaskState::Scheduling
+        | TaskState::Networking
+        | TaskState::BlockDeviceMapping
+        | TaskState::Spawning
+        | TaskState::Migrating
+        | TaskState::ResizePrep
+        | TaskState::ResizeMigrating
+        | TaskState::ResizeMigrated
+        | TaskState::ResizeFinish
+        | TaskState::ResizeReverting
+        | TaskState::Rebuilding
+        | TaskState::RebuildSpawning
+        | TaskState::Deleting => false,
     }
 }
 
@@ -131,7 +171,10 @@ pub fn begins_from(what: &str, states: &[VmState], now: &Now) -> Result<(), Faul
 #[cfg(test)]
 mod tests {
     use super::{
-        super::live::{BlockMigration, LiveMigration, Prechecks},
+        super::{
+            Evacuation,
+            live::{BlockMigration, LiveMigration, Prechecks},
+        },
         *,
     };
 
@@ -170,6 +213,14 @@ mod tests {
         check(&Action::Lock { reason: None }, VmState::Building, Some(TaskState::Spawning), None);
         check(&Action::Migrate { host: None }, VmState::Stopped, None, None);
         check(&Action::ConfirmResize, VmState::Resized, None, None);
+        let (host, admin_pass, on_shared_storage) = (None, None, None);
+        let lost = Evacuation { host, admin_pass, on_shared_storage, forced: false, leave_stopped: true };
+        let lost = Action::Evacuate(lost);
+        check(&lost, VmState::Active, Some(TaskState::PoweringOff), None);
+        let moving = "Cannot 'evacuate' instance i while it is in task_state migrating";
+        check(&lost, VmState::Active, Some(TaskState::Migrating), Some(moving));
+        let suspended = "Cannot 'evacuate' instance i while it is in vm_state suspended";
+        check(&lost, VmState::Suspended, None, Some(suspended));
     }
 
     #[test]

@@ -79,6 +79,10 @@ fn parameters_are_read_strictly() {
     let image = Action::CreateImage { name: "n".into(), metadata: BTreeMap::from([("k".into(), "v".into())]) };
     check(1, json!({"createImage": {"name": "n", "metadata": {"k": "v"}}}), Ok(image));
     check(1, json!({"createImage": {"name": "n", "metadata": {"k": 1}}}), Err("1 is not of type 'string'"));
+    let named = || "web".to_owned();
+    check(1, json!({"addSecurityGroup": {"name": "web"}}), Ok(Action::AddSecurityGroup { name: named() }));
+    check(1, json!({"removeSecurityGroup": {"name": "web"}}), Ok(Action::RemoveSecurityGroup { name: named() }));
+    check(1, json!({"addSecurityGroup": {}}), Err("'name' is a required property"));
     let resized = |disk_config| Ok(Action::Resize { flavor: "2".into(), disk_config });
     check(1, json!({"resize": {"flavorRef": "2"}}), resized(None));
     check(1, json!({"resize": {"flavorRef": 2, "OS-DCF:diskConfig": "AUTO"}}), resized(Some(DiskConfig::Auto)));

@@ -22,7 +22,7 @@ use super::{
         ask::Ask,
     },
     change::described,
-    find, history, live, power, record, resize,
+    evacuate, find, history, live, power, record, resize, security, snapshot,
 };
 use crate::app::Shared;
 
@@ -64,10 +64,12 @@ pub(in super::super) async fn act(
         Action::ConfirmResize => resize::confirm(&app, &ask, row).await?,
         Action::RevertResize => resize::revert(&app, &ask, row).await?,
         Action::Migrate { host } => resize::migrate(&app, &ask, row, host).await?,
-        Action::Suspend | Action::Resume | Action::CreateImage { .. } | Action::Evacuate(_) => {
-            let why = format!("The action {} is not supported by this cloud's hosts.", action.name());
-            return Err(Fault::new(501, why).into());
-        }
+        Action::Suspend => power::suspend(&app, &ask, &row).await?,
+        Action::Resume => power::resume(&app, &ask, &row).await?,
+        Action::CreateImage { name, metadata } => return snapshot::create(&app, &ask, row, name, metadata).await,
+        Action::Evacuate(wish) => return evacuate::evacuate(&app, &ask, row, wish).await,
+        Action::AddSecurityGroup { name } => security::add(&app, &ask, row, &name).await?,
+        Action::RemoveSecurityGroup { name } => security::remove(&app, &ask, row, &name).await?,
     }
     Ok(status.into_response())
 }
@@ -88,7 +90,9 @@ fn operation(action: &Action) -> Option<Operation> {
         | Action::CreateImage { .. }
         | Action::Resize { .. }
         | Action::ConfirmResize
-        | Action::RevertResize => Some(Operation::WriteServers),
+        | Action::RevertResize
+        | Action::AddSecurityGroup { .. }
+        | Action::RemoveSecurityGroup { .. } => Some(Operation::WriteServers),
         Action::ResetState(_) => Some(Operation::ResetServer),
         Action::MigrateLive(wish) if wish.host.is_some() => Some(Operation::MigrateServerToHost),
         Action::Migrate { host: Some(_) } => Some(Operation::MigrateServerToHost),

@@ -26,6 +26,7 @@ use whimbrel_core::{
     failure::FailureCode,
     id::{HostName, MigrationId},
     identity::policy::Operation,
+    migration::coordinator::Outcome,
     progress::Progress,
 };
 use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, StoreError, Verdict, every};
@@ -309,10 +310,7 @@ fn status(app: &App, row: &MigrationRow) -> Status {
             (MigrationStatus::Verifying | MigrationStatus::Completed, None) => Status::Finished,
             (MigrationStatus::Cancelled | MigrationStatus::Failed, None) => Status::Error,
         },
-        MigrationKind::Evacuation => match status {
-            MigrationStatus::Verifying | MigrationStatus::Completed => Status::Done,
-            other => live_status(other),
-        },
+        MigrationKind::Evacuation => evacuation_status(row),
     }
 }
 
@@ -324,5 +322,15 @@ fn live_status(status: MigrationStatus) -> Status {
         MigrationStatus::Verifying | MigrationStatus::Completed => Status::Completed,
         MigrationStatus::Cancelled => Status::Cancelled,
         MigrationStatus::Failed => Status::Failed,
+    }
+}
+
+/// Over for the server when it is rebuilt, and for the lost host when that has let go of it.
+fn evacuation_status(row: &MigrationRow) -> Status {
+    match row.phase.outcome() {
+        None => Status::Accepted,
+        Some(Outcome::Completed) if row.cleaned_up.is_none() => Status::Done,
+        Some(Outcome::Completed) => Status::Completed,
+        Some(Outcome::Cancelled | Outcome::Failed { .. }) => Status::Failed,
     }
 }

@@ -11,6 +11,9 @@
 //! | `action`, `power` | what a server can be asked to do |
 //! | `live` | the move of a running server |
 //! | `resize` | another flavor or another host, confirmed or reverted |
+//! | `snapshot` | an image of a server |
+//! | `evacuate` | a server of a lost host |
+//! | `security` | its security groups |
 //! | `migrations` | moves as the API shows and ends them |
 //! | `interfaces` | its ports |
 //! | `history` | what was done to a server |
@@ -21,6 +24,7 @@ pub(super) mod action;
 pub(super) mod change;
 pub(super) mod create;
 mod drive;
+mod evacuate;
 pub(crate) mod groups;
 pub(super) mod history;
 pub(super) mod interfaces;
@@ -31,6 +35,8 @@ pub(super) mod migrations;
 mod power;
 mod record;
 mod resize;
+mod security;
+mod snapshot;
 mod wanted;
 
 use whimbrel_api::openstack::fault::Fault;

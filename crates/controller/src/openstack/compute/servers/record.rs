@@ -20,7 +20,7 @@ use whimbrel_core::{
     schedule::{Place, Reach},
     server::FlavorCopy,
 };
-use whimbrel_store::{InstanceRow, StoreError, TaskState};
+use whimbrel_store::{Desired, InstanceRow, StoreError, TaskState};
 
 use crate::{app::App, places::place_of};
 
@@ -151,6 +151,10 @@ pub(super) fn vm_state(row: &InstanceRow) -> VmState {
         (Some(PowerState::Stopped | PowerState::Crashed), Some(TaskState::Building)) => VmState::Building,
         // It never was anywhere, and goes before it is.
         (None, Some(TaskState::Deleting)) if row.failure.is_none() => VmState::Building,
+        // While it is made anew it is what it will be.
+        (None, Some(TaskState::Rebuilding)) if row.desired == Desired::Stopped => VmState::Stopped,
+        (None, Some(TaskState::Rebuilding)) => VmState::Active,
+        (Some(PowerState::Suspended), _) => VmState::Suspended,
         (Some(PowerState::Running), _) => VmState::Active,
         (Some(PowerState::Paused), _) => VmState::Paused,
         // While it is being restarted it is what it was.
@@ -181,6 +185,11 @@ fn task(task: TaskState) -> state::TaskState {
         TaskState::Unpausing => state::TaskState::Unpausing,
         TaskState::Rebooting => state::TaskState::Rebooting,
         TaskState::RebootingHard => state::TaskState::RebootingHard,
+        TaskState::Suspending => state::TaskState::Suspending,
+        TaskState::Resuming => state::TaskState::Resuming,
+        TaskState::Imaging => state::TaskState::ImageSnapshot,
+        TaskState::ImageUploading => state::TaskState::ImageUploading,
+        TaskState::Rebuilding => state::TaskState::Rebuilding,
         TaskState::Migrating => state::TaskState::Migrating,
         TaskState::Resizing => state::TaskState::ResizeFinish,
         TaskState::Deleting => state::TaskState::Deleting,
@@ -192,7 +201,8 @@ fn power(power: Option<PowerState>) -> Power {
         None => Power::NoState,
         Some(PowerState::Running) => Power::Running,
         Some(PowerState::Paused) => Power::Paused,
-        Some(PowerState::Stopped) => Power::Shutdown,
+        // As Nova has it: there is no guest that could be anything else.
+        Some(PowerState::Stopped | PowerState::Suspended) => Power::Shutdown,
         Some(PowerState::Crashed) => Power::Crashed,
     }
 }
