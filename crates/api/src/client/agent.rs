@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use whimbrel_core::{
+    cpu::CpuOffer,
     failure::Failure,
     host::HostFacts,
     id::{HostName, InstanceId, MigrationId},
@@ -42,6 +43,10 @@ impl AgentClient {
 
     pub async fn facts(&self) -> Result<HostFacts, Failure> {
         self.look("/v1/facts").await
+    }
+
+    pub async fn cpu(&self) -> Result<CpuOffer, Failure> {
+        self.look("/v1/cpu").await
     }
 
     pub async fn put_instance(&self, ask: &InstanceAsk) -> Result<InstanceReport, Failure> {

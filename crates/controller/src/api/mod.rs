@@ -45,6 +45,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/servers/{server}/stop", post(servers::stop))
         .route("/v1/servers/{server}/plan", post(migrations::plan))
         .route("/v1/servers/{server}/migrations", post(migrations::create))
+        .route("/v1/plans", post(servers::plan))
         .route("/v1/migrations", get(migrations::list))
         .route("/v1/migrations/{migration}", get(migrations::show))
         .route("/v1/migrations/{migration}/cancel", post(migrations::cancel))

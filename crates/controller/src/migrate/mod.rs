@@ -18,6 +18,7 @@ mod effects;
 mod observed;
 mod patience;
 mod plan;
+mod verdict;
 mod view;
 mod watch;
 
@@ -33,6 +34,7 @@ use whimbrel_store::{MigrationRow, PageAsk, StoreError};
 pub use create::{Wish, cancel, create};
 pub use observed::Observed;
 pub use plan::plan;
+pub use verdict::told;
 pub use view::view;
 
 use crate::app::Shared;

@@ -14,6 +14,7 @@ mod keypairs;
 mod moves;
 mod networks;
 mod place;
+mod plans;
 mod quotas;
 mod refusals;
 mod server_groups;
