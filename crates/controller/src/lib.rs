@@ -26,9 +26,12 @@ mod openstack;
 mod placement;
 mod places;
 mod reconcile;
+mod routes;
 mod server_view;
 mod spec;
 mod start;
 
+pub use api::table as routes;
 pub use config::{ControllerConfig, load};
+pub use routes::Route;
 pub use start::{Controller, run};

@@ -16,12 +16,17 @@ use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
-    routing::{get, post, put},
+    middleware,
 };
 use whimbrel_api::native::{Page, Version};
 use whimbrel_core::failure::{Failure, FailureCode};
 
-use crate::{answer::ApiError, app::Shared, openstack};
+use crate::{
+    answer::ApiError,
+    app::Shared,
+    openstack::{self, answer::readable},
+    routes::{Route, Routes, get, post, put},
+};
 
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// A host with thousands of instances.
@@ -30,7 +35,16 @@ const PRODUCT: &str = "whimbrel";
 const API_VERSION: &str = "v1";
 
 pub fn router(app: Shared) -> Router {
-    Router::new()
+    routes().serving(app)
+}
+
+/// Every call that is served.
+pub fn table() -> Vec<Route> {
+    routes().table()
+}
+
+fn routes() -> Routes {
+    Routes::new()
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(openapi::serve))
         .route("/v1/flavors", get(flavors::list).post(flavors::create))
@@ -56,11 +70,11 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/join", post(join::join))
         .route("/v1/renew", post(join::renew))
         .route("/v1/bootstrap", post(bootstrap::bootstrap))
+        .layer(middleware::from_fn(readable::<ApiError>))
         .merge(openstack::router())
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_call)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(app)
 }
 
 /// What this is; answers anyone.
