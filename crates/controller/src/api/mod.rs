@@ -13,7 +13,7 @@ mod openapi;
 mod servers;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
     middleware,
@@ -35,7 +35,8 @@ const PRODUCT: &str = "whimbrel";
 const API_VERSION: &str = "v1";
 
 pub fn router(app: Shared) -> Router {
-    routes().serving(app)
+    let offer = app.microversions;
+    routes().layer(Extension(offer)).serving(app)
 }
 
 /// Every call that is served.

@@ -11,6 +11,7 @@ mod hypervisors;
 mod identity;
 mod images;
 mod keypairs;
+mod microversions;
 mod moves;
 mod networks;
 mod place;

@@ -114,16 +114,16 @@ fn tenancy() -> Routes {
         .route("/os-server-groups/{id}", get(server_groups::show).delete(server_groups::delete))
 }
 
-async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::list(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn all_versions(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::list(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
-async fn this_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::show(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn this_version(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
-async fn legacy_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::show_legacy(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn legacy_version(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show_legacy(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
 async fn no_such_call(uri: Uri) -> Response {
