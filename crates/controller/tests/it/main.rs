@@ -1,12 +1,18 @@
 //! The controller as its clients see it: a real one on SQLite, with agents that speak the real protocol over real TLS but
 //! whose guests are only told of.
 mod aggregates;
+mod authorisation;
+mod bad_input;
+mod books;
+mod calls;
 mod cloud;
 mod compute_flavors;
 mod compute_servers;
 mod config_drive;
 mod fake_agent;
+mod fault;
 mod flavors_and_images;
+mod generated;
 mod hypervisors;
 mod identity;
 mod images;
@@ -21,4 +27,6 @@ mod refusals;
 mod server_groups;
 mod servers;
 mod services;
+mod spoiled;
 mod trust;
+mod world;
