@@ -25,6 +25,8 @@ const SEED: u64 = 1;
 const SECONDS: u64 = 40;
 const ROUND_CASES: u32 = 500;
 const SHRINKS_MAX: u32 = 100;
+/// Of a refused call beside which something went on.
+const TRIES_MAX: u32 = 3;
 const TOLD_CHARS_MAX: usize = 2_000;
 /// Longer than the reconciler and a report of the agents take.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(2);
@@ -118,7 +120,6 @@ impl Ground<'_> {
             (_, true) => Credential::Bearer(&self.world.bearers["admin"]),
             (who, false) => Credential::Token(&self.world.tokens[who]),
         };
-        let mut changed;
         let mut tries = 0;
         loop {
             let before = books::read(&self.world.database, &self.reading).await;
@@ -138,14 +139,14 @@ impl Ground<'_> {
             if status.as_u16() < 400 {
                 return Ok(status);
             }
-            changed = books::changes(&before, &books::read(&self.world.database, &self.reading).await);
+            let changed = books::changes(&before, &books::read(&self.world.database, &self.reading).await);
             // What goes on by itself goes on for a while only.
             let goes_on = changed.keys().all(|table| FOLLOWING.contains(&table.as_str()));
             tries += 1;
             if changed.is_empty() {
                 return Ok(status);
             }
-            if !goes_on || tries > 3 {
+            if !goes_on || tries > TRIES_MAX {
                 return Err(format!("{status} and yet it changed {changed:#?}"));
             }
             self.quiet().await;
