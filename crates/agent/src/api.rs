@@ -24,6 +24,7 @@ use whimbrel_api::{
     problem::Problem,
 };
 use whimbrel_core::{
+    cpu::CpuOffer,
     failure::{Failure, FailureCode},
     host::HostFacts,
     id::{ImageId, InstanceId, MigrationId},
@@ -50,6 +51,7 @@ pub fn router(served: Served) -> Router {
     let instance = put(put_instance).get(get_instance).delete(delete_instance);
     let routes = Router::new()
         .route("/v1/facts", get(get_facts))
+        .route("/v1/cpu", get(get_cpu))
         .route("/v1/instances", get(get_instances))
         .route("/v1/instances/{id}", instance)
         .route("/v1/instances/{id}/console", get(get_console))
@@ -96,6 +98,10 @@ type Answer<T> = Result<Json<T>, Refused>;
 
 async fn get_facts(State(served): State<Served>) -> Answer<HostFacts> {
     Ok(Json(served.facts.of(&served.context).await?))
+}
+
+async fn get_cpu(State(served): State<Served>) -> Json<CpuOffer> {
+    Json(served.facts.cpu().clone())
 }
 
 async fn put_instance(

@@ -12,6 +12,7 @@ use std::{
 
 use nix::sys::statvfs::statvfs;
 use whimbrel_core::{
+    cpu::CpuOffer,
     failure::Failure,
     host::{CpuInfo, HostFacts},
 };
@@ -19,7 +20,7 @@ use whimbrel_qmp::{CpuDefinition, MachineInfo, Qmp, known_bugs};
 
 use crate::{
     context::Context,
-    cpu_info, fault,
+    cpu_info, fault, guest_cpu,
     hypervisor::Hypervisor,
     instances::Instance,
     network,
@@ -45,6 +46,7 @@ pub struct Qemu {
     pub machines: Vec<String>,
     pub cpu_models: Vec<String>,
     pub iothreads_safe: bool,
+    pub cpu: CpuOffer,
 }
 
 impl Qemu {
@@ -79,11 +81,13 @@ async fn ask(socket: &Path, process: &Detached) -> Result<Qemu, Failure> {
         let qmp = Qmp::connect(socket, PROBE_TIME_MAX).await?;
         let machines = qmp.query_machines().await?;
         let models = qmp.query_cpu_definitions().await?;
+        let cpu = guest_cpu::offered(&qmp, &models).await?;
         let qemu = Qemu {
             version: qmp.version().to_string(),
             machines: versioned(machines),
             cpu_models: runnable(models),
             iothreads_safe: !known_bugs(qmp.version()).iothread_export_aborts,
+            cpu,
         };
         Ok::<_, whimbrel_qmp::QmpError>((qmp, qemu))
     };
@@ -129,6 +133,10 @@ pub struct Facts {
 impl Facts {
     pub fn new(qemu: Qemu) -> Self {
         Facts { qemu, cpu_info: cpu_info::read(), bridges: Mutex::default() }
+    }
+
+    pub fn cpu(&self) -> &CpuOffer {
+        &self.qemu.cpu
     }
 
     pub async fn of(&self, context: &Context) -> Result<HostFacts, Failure> {

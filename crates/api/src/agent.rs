@@ -4,6 +4,7 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `GET /v1/facts` | | `HostFacts` |
+//! | `GET /v1/cpu` | | `CpuOffer`: what guests here may have |
 //! | `PUT /v1/instances/{id}` | `InstanceAsk` | `InstanceReport` |
 //! | `GET /v1/instances` | | `Vec<InstanceReport>` |
 //! | `GET /v1/instances/{id}` | | `InstanceReport` |
@@ -25,6 +26,7 @@
 
 use serde::{Deserialize, Serialize};
 use whimbrel_core::{
+    cpu::GuestCpu,
     disk::{CopyMode, DiskName},
     failure::Failure,
     host::HostFacts,
@@ -149,6 +151,9 @@ pub struct MoveFacts {
     pub ram_dirty_bps: Option<u64>,
     pub write_bps: u64,
     pub qemu_version: String,
+    /// What the guest sees; `None` if its QEMU does not tell, and from an agent that does not ask it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<GuestCpu>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

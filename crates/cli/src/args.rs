@@ -152,6 +152,15 @@ pub enum Server {
         /// Versioned machine type
         #[arg(long)]
         machine: Option<String>,
+        /// Says which hosts could take it, and why the others could not; makes nothing
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Says which hosts could take a running server, with numbers, and why the others could not; touches nothing
+    Plan {
+        server: String,
+        /// Only this one
+        host: Option<String>,
     },
     Start {
         server: String,

@@ -11,7 +11,7 @@ use whimbrel_core::failure::{Failure, FailureCode};
 use whimbrel_daemon::pki::PkiError;
 use whimbrel_store::StoreError;
 
-use crate::image::VaultError;
+use crate::{image::VaultError, openstack::answer::Unreadable};
 
 pub type Answer<T> = Result<T, ApiError>;
 
@@ -82,6 +82,13 @@ impl From<PkiError> for ApiError {
             }
         }
         .into()
+    }
+}
+
+impl From<Unreadable> for ApiError {
+    fn from(unreadable: Unreadable) -> Self {
+        let code = if unreadable.status == 404 { FailureCode::NotFound } else { FailureCode::BadRequest };
+        Failure::new(code, unreadable.why).hint("see GET /v1/openapi.json for the calls").into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use whimbrel_api::openstack::microversion::Offer;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::HostName,
@@ -34,6 +35,8 @@ pub struct App {
     pub heartbeats: Heartbeats,
     pub drivers: Drivers,
     pub passwords: Passwords,
+    /// Of the Compute API.
+    pub microversions: Offer,
     /// Something about a server changed: the reconciler need not wait for its next look.
     pub servers_changed: Notify,
     pub tasks: TaskTracker,

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
+use whimbrel_api::openstack::microversion::{Microversion, Offer};
 use whimbrel_core::id::HostName;
 use whimbrel_daemon::{
     config::{self, ConfigError},
@@ -37,6 +38,24 @@ pub struct ControllerConfig {
     /// This controller's name in its certificate.
     #[serde(default = "name")]
     pub name: HostName,
+    #[serde(default)]
+    pub compute: ComputeConfig,
+}
+
+/// Of OpenStack's Compute API.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComputeConfig {
+    /// The last microversion that is offered, `2.96` by default. From 2.88 on clients are not told of a hypervisor's CPUs, RAM
+    /// and disk: who wants to see them with every client caps it at `2.87`.
+    #[serde(deserialize_with = "offer")]
+    pub microversion_max: Offer,
+}
+
+fn offer<'d, D: Deserializer<'d>>(text: D) -> Result<Offer, D::Error> {
+    let text = String::deserialize(text)?;
+    let (first, last) = (Microversion::FIRST, Microversion::LAST);
+    text.parse().map_err(|refused| D::Error::custom(format!("{refused} (hint: name a version from {first} to {last})")))
 }
 
 pub fn load(path: &Path) -> Result<ControllerConfig, ConfigError> {
@@ -105,6 +124,21 @@ mod tests {
         let names = config.certificate_names();
         assert_eq!(names.dns, ["a.example"]);
         assert_eq!(names.addresses.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn microversions_are_capped_where_it_makes_sense() {
+        let capped = |cap: &str| parse(&format!("listen = '10.0.0.1:1'\n[compute]\nmicroversion_max = {cap}"));
+        assert_eq!(parse("listen = '10.0.0.1:1'").unwrap().compute.microversion_max.max(), Microversion::LAST);
+        assert_eq!(capped("'2.87'").unwrap().compute.microversion_max.max(), Microversion::v2(87));
+        for bad in ["'2.97'", "'2.0'", "'3.1'", "'two'", "''", "2.87", "87"] {
+            assert!(capped(bad).is_err(), "{bad} was taken");
+        }
+        let refused = capped("'2.97'").unwrap_err().to_string();
+        for part in ["2.97", "maximum is 2.96", "hint: name a version from 2.1 to 2.96"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        assert!(parse("listen = '10.0.0.1:1'\n[compute]\nmicroversion = '2.87'").is_err());
     }
 
     #[test]

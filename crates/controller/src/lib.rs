@@ -28,10 +28,13 @@ mod placement;
 mod places;
 mod reconcile;
 mod resize;
+mod routes;
 mod server_view;
 mod snapshot;
 mod spec;
 mod start;
 
+pub use api::table as routes;
 pub use config::{ControllerConfig, load};
+pub use routes::Route;
 pub use start::{Controller, run};

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use whimbrel_api::native::HostVerdict;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
@@ -21,6 +22,7 @@ use crate::{
     answer::{Answer, ApiError},
     app::App,
     books::{Books, virtual_bytes},
+    migrate,
     places::place_of,
 };
 
@@ -58,6 +60,29 @@ pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<Offer>> {
         }
     }
     Ok(candidates)
+}
+
+/// What speaks for and against each host in question, also those that cannot be asked.
+pub async fn judged(app: &App, wanted: &NewServer, named: Option<&str>) -> Answer<Vec<HostVerdict>> {
+    let hosts = match named {
+        Some(name) => vec![app.host(name).await?],
+        None => app.all_hosts().await?,
+    };
+    let aggregates = app.store.list_aggregates().await?;
+    let (mut facts, mut others) = (Vec::new(), Vec::new());
+    for host in hosts {
+        match app.books(&host).await? {
+            Ok(books) => {
+                let place = place_of(&host, &aggregates);
+                facts.push((books.with(&app.store.host_load(&host.name).await?), place));
+            }
+            Err(failure) => others.push((host.name, vec![failure])),
+        }
+    }
+    let question = Wanted { wishes: &wanted.wishes, ..Wanted::new(&wanted.spec) };
+    let candidates: Vec<Candidate<'_>> =
+        facts.iter().map(|(host, place)| Candidate { place, ..Candidate::new(host) }).collect();
+    Ok(migrate::told(&schedule::judge(&question, &candidates), &others))
 }
 
 /// Takes the best host whose room is still free when its turn comes.

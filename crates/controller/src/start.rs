@@ -92,6 +92,7 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
         heartbeats: Heartbeats::default(),
         drivers: Drivers::default(),
         passwords: Passwords::new()?,
+        microversions: config.compute.microversion_max,
         servers_changed: Notify::new(),
         tasks: TaskTracker::new(),
         shutdown,

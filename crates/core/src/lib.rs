@@ -15,6 +15,7 @@
 
 pub mod convergence;
 pub mod copy_mode;
+pub mod cpu;
 pub mod disk;
 pub mod estimate;
 pub mod failure;

@@ -29,6 +29,15 @@ pub struct Placement<'a> {
     pub disk_over_commit: bool,
 }
 
+/// What an instance needs of a host, and what there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub ram_mb: u64,
+    pub ram_free_mb: i64,
+    pub disk_bytes: u64,
+    pub disk_free_bytes: i64,
+}
+
 impl Placement<'_> {
     /// What must be reserved on the target's file system.
     pub fn disk_bytes(&self) -> u64 {
@@ -51,6 +60,20 @@ impl Placement<'_> {
             .filter(|base| !self.target.has_image(&base.digest) && seen.insert(&base.digest))
             .map(|base| base.file_bytes)
             .sum()
+    }
+
+    /// By the numbers that [`Placement::check`] compares.
+    pub fn room(&self) -> Room {
+        let free = match self.disk_over_commit {
+            true => i64::try_from(self.target.disk_free_bytes).unwrap_or(i64::MAX),
+            false => self.target.disk_available_least_bytes(),
+        };
+        Room {
+            ram_mb: self.instance.ram_mb,
+            ram_free_mb: self.target.free_ram_mb(),
+            disk_bytes: self.disk_bytes(),
+            disk_free_bytes: free,
+        }
     }
 
     /// Every reason against; empty means yes.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use whimbrel_core::{
+    cpu::{CpuOffer, GuestCpu},
     failure::FailureCode,
     host::HostFacts,
     id::{HostName, InstanceId},
     instance::InstanceSpec,
-    schedule::{Candidate, Group, GroupPolicy, Neighbour, Place, Reach, Wanted, Wishes, choose, rank},
+    schedule::{Candidate, Group, GroupPolicy, Neighbour, Place, Reach, Wanted, Wishes, choose, judge, rank},
 };
 
 fn host(name: &str, memory_mb: u64) -> HostFacts {
@@ -200,4 +201,45 @@ fn every_reason_is_told_and_room_is_looked_at_too() {
     let ranking = rank(&Wanted { wishes: &wishes, ..Wanted::new(&instance) }, &[candidate]);
     let codes: Vec<FailureCode> = ranking.why_not[0].reasons.iter().map(|reason| reason.code).collect();
     assert_eq!(codes, [FailureCode::Excluded, FailureCode::Excluded, FailureCode::NoRam]);
+}
+
+#[test]
+fn the_cpu_that_a_guest_has_seen() {
+    let instance = instance();
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+    let guest = GuestCpu { model: "qemu64".to_owned(), features: set(&["aes", "avx2", "pcid"]) };
+    let offer = |features: &[&str], model: &str| CpuOffer {
+        features: set(features),
+        models: [(model.to_owned(), BTreeSet::new())].into(),
+    };
+    let offers = [offer(&["aes", "avx2", "pcid"], "qemu64"), offer(&["aes"], "qemu64"), offer(&["aes"], "EPYC")];
+    let hosts = [host("h1", 2048), host("h2", 3072), host("h3", 3072), host("h4", 1024)];
+    let candidate = |at: usize| Candidate { cpu: offers.get(at), ..Candidate::new(&hosts[at]) };
+    let candidates = [candidate(0), candidate(1), candidate(2), candidate(3)];
+    let verdicts = judge(&Wanted { cpu: Some(&guest), ..Wanted::new(&instance) }, &candidates);
+    let told: Vec<_> = verdicts.iter().map(|verdict| (verdict.host.as_str(), verdict.reasons.len())).collect();
+    // The last was not asked: its list of models is all that counts.
+    assert_eq!(told, [("h1", 0), ("h4", 0), ("h2", 1), ("h3", 1)]);
+    let why = |at: usize| (verdicts[at].reasons[0].code, verdicts[at].reasons[0].detail.as_str());
+    let lacking = "QEMU 7.2.22 with 'tcg' on host 'h2' cannot give server 'server-01' these features of its CPU \
+                   'qemu64': avx2, pcid";
+    assert_eq!(why(2), (FailureCode::Incompatible, lacking));
+    let unknown = "QEMU 7.2.22 with 'tcg' on host 'h3' does not know CPU model 'qemu64' of server 'server-01'";
+    assert_eq!(why(3), (FailureCode::Incompatible, unknown));
+    // Nobody knows what the guest sees: nothing to compare.
+    assert!(judge(&Wanted::new(&instance), &candidates).iter().all(|verdict| verdict.reasons.is_empty()));
+}
+
+#[test]
+fn a_verdict_has_its_numbers() {
+    let instance = instance();
+    let hosts = [host("h1", 4096), host("h2", 256)];
+    let verdicts = judge(&Wanted::new(&instance), &hosts.each_ref().map(Candidate::new));
+    let room = |at: usize| (verdicts[at].room.ram_mb, verdicts[at].room.ram_free_mb, verdicts[at].room.disk_free_bytes);
+    assert_eq!((room(0), room(1)), ((512, 4096, 1 << 30), (512, 256, 1 << 30)));
+    assert_eq!(
+        verdicts[0].weights.map(|(weigher, weight)| (weigher.name(), weight)),
+        [("server_group", 0), ("free_ram_mb", 4096), ("free_disk_bytes", 1 << 30),]
+    );
+    assert_eq!((verdicts[0].reasons.len(), verdicts[1].reasons[0].code), (0, FailureCode::NoRam));
 }

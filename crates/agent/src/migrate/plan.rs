@@ -2,13 +2,13 @@
 
 use serde_json::json;
 use whimbrel_api::agent::{DiskFacts, MoveFacts};
-use whimbrel_core::failure::Failure;
+use whimbrel_core::{cpu::GuestCpu, failure::Failure};
 
 use super::source::{
     arm::{self, epoch_bitmap},
     road::of_qmp,
 };
-use crate::{instances::Instance, vm::spec::disk_node};
+use crate::{guest_cpu, instances::Instance, vm::spec::disk_node};
 
 pub async fn move_facts(instance: &Instance) -> Result<MoveFacts, Failure> {
     let spec = instance.spec();
@@ -40,7 +40,15 @@ pub async fn move_facts(instance: &Instance) -> Result<MoveFacts, Failure> {
         ram_dirty_bps: ram_dirty_bps(instance).await,
         write_bps: instance.write_bps_over(super::source::BEFORE),
         qemu_version: instance.vm().map(|vm| vm.qemu_version()).unwrap_or_default(),
+        cpu: cpu(instance, &spec.cpu_model).await,
     })
+}
+
+/// As its own QEMU has it, with all that the machine's version adds and takes away.
+async fn cpu(instance: &Instance, model: &str) -> Option<GuestCpu> {
+    let told = guest_cpu::of_model(instance.vm()?.qmp(), model).await;
+    told.inspect_err(|error| tracing::warn!(server = %instance.spec().id, %error, "its QEMU does not tell its CPU"))
+        .ok()
 }
 
 /// What QEMU last measured; `None` if it never did. Asking it to measure now would hold the plan up for a second.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use reqwest::Method;
 use whimbrel_core::{
+    cpu::CpuOffer,
     failure::Failure,
     host::HostFacts,
     id::{HostName, ImageId, InstanceId, MigrationId},
@@ -47,6 +48,10 @@ impl AgentClient {
 
     pub async fn facts(&self) -> Result<HostFacts, Failure> {
         self.look("/v1/facts").await
+    }
+
+    pub async fn cpu(&self) -> Result<CpuOffer, Failure> {
+        self.look("/v1/cpu").await
     }
 
     pub async fn put_instance(&self, ask: &InstanceAsk) -> Result<InstanceReport, Failure> {

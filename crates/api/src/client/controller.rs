@@ -17,8 +17,8 @@ use super::{
 use crate::{
     agent::Heartbeat,
     native::{
-        Bootstrap, Bootstrapped, Flavor, Host, Image, ImagePart, Join, JoinToken, Joined, Migration, NewFlavor,
-        NewImage, NewJoinToken, NewMigration, NewServer, PAGE_MAX, Page, Plan, Renew, Server, Version,
+        Bootstrap, Bootstrapped, Flavor, Host, HostVerdict, Image, ImagePart, Join, JoinToken, Joined, Migration,
+        NewFlavor, NewImage, NewJoinToken, NewMigration, NewServer, PAGE_MAX, Page, Plan, Renew, Server, Version,
     },
 };
 
@@ -127,6 +127,11 @@ impl ControllerClient {
 
     pub async fn stop_server(&self, id_or_name: &str) -> Result<Server, Failure> {
         self.transport.post(&format!("/v1/servers/{}/stop", segment(id_or_name)), NO_BODY).await
+    }
+
+    /// Which hosts could take it; nothing is made.
+    pub async fn plan_server(&self, new: &NewServer) -> Result<Vec<HostVerdict>, Failure> {
+        self.transport.post("/v1/plans", Some(new)).await
     }
 
     pub async fn plan(&self, server: &str, new: &NewMigration) -> Result<Plan, Failure> {

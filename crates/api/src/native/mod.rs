@@ -291,6 +291,38 @@ pub struct Plan {
     /// Why each host that was not chosen was not.
     #[schema(value_type = Vec<Object>)]
     pub why_not: Vec<(HostName, Vec<Failure>)>,
+    /// Every host in question: those that will do, best first, then the others.
+    #[serde(default)]
+    pub hosts: Vec<HostVerdict>,
+}
+
+/// What speaks for and against one host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostVerdict {
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// Empty: it will do.
+    #[schema(value_type = Vec<Object>)]
+    pub reasons: Vec<Failure>,
+    /// In the order in which they decide, more is better; of a host that will do.
+    pub weights: Vec<Weight>,
+    /// `None` of a host that cannot be asked.
+    pub room: Option<Room>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Weight {
+    pub name: String,
+    pub value: i64,
+}
+
+/// What the server needs there and what there is; less than nothing where more is promised than there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Room {
+    pub ram_mb: u64,
+    pub ram_free_mb: i64,
+    pub disk_bytes: u64,
+    pub disk_free_bytes: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -5,6 +5,7 @@ mod flavor;
 mod host;
 mod image;
 mod migration;
+mod plan;
 mod relocate;
 mod server;
 
@@ -29,7 +30,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         Command::Bootstrap(command) => bootstrap::run(&connect()?, command).await?,
         Command::Flavor(noun) => flavor::run(&connect()?, noun.verb, noun.json).await?,
         Command::Image(noun) => image::run(&connect()?, noun.verb, noun.json).await?,
-        Command::Server(noun) => server::run(&connect()?, noun.verb, noun.json).await?,
+        Command::Server(noun) => return server::run(&connect()?, noun.verb, noun.json).await,
         Command::Host(noun) => host::run(&connect()?, noun.verb, noun.json).await?,
         Command::Migration(noun) => return migration::run(&connect()?, noun.verb, noun.json).await,
         Command::Move(command) => return relocate::run(&connect()?, command).await,

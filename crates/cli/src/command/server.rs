@@ -1,21 +1,25 @@
 //! `whimbrel server`.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use whimbrel_api::{
     client::ControllerClient,
     native::{self, NewServer},
 };
 
+use super::plan;
 use crate::{args::Server, table};
 
-pub async fn run(client: &ControllerClient, command: Server, json: bool) -> Result<()> {
+pub async fn run(client: &ControllerClient, command: Server, json: bool) -> Result<ExitCode> {
     match command {
-        Server::List => show(&client.servers().await?, json),
-        Server::Show { server } => details(&client.server(&server).await?, json),
-        Server::Start { server } => details(&client.start_server(&server).await?, json),
-        Server::Stop { server } => details(&client.stop_server(&server).await?, json),
-        Server::Delete { server } => Ok(client.delete_server(&server).await?),
-        Server::Create { name, flavor, image, host, networks, command_line, iothreads, machine } => {
+        Server::Plan { server, host } => return plan::of_server(client, &server, host, json).await,
+        Server::List => show(&client.servers().await?, json)?,
+        Server::Show { server } => details(&client.server(&server).await?, json)?,
+        Server::Start { server } => details(&client.start_server(&server).await?, json)?,
+        Server::Stop { server } => details(&client.stop_server(&server).await?, json)?,
+        Server::Delete { server } => client.delete_server(&server).await?,
+        Server::Create { name, flavor, image, host, networks, command_line, iothreads, machine, plan } => {
             let new = NewServer {
                 name,
                 flavor,
@@ -28,9 +32,13 @@ pub async fn run(client: &ControllerClient, command: Server, json: bool) -> Resu
                 config_drive: false,
                 user_data: None,
             };
-            details(&client.create_server(&new).await?, json)
+            if plan {
+                return plan::of_new_server(client, &new, json).await;
+            }
+            details(&client.create_server(&new).await?, json)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(servers: &[native::Server], json: bool) -> Result<()> {

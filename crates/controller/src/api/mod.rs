@@ -13,15 +13,20 @@ mod openapi;
 mod servers;
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::DefaultBodyLimit,
     http::{Method, Uri},
-    routing::{get, post, put},
+    middleware,
 };
 use whimbrel_api::native::{Page, Version};
 use whimbrel_core::failure::{Failure, FailureCode};
 
-use crate::{answer::ApiError, app::Shared, openstack};
+use crate::{
+    answer::ApiError,
+    app::Shared,
+    openstack::{self, answer::readable},
+    routes::{Route, Routes, get, post, put},
+};
 
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// A host with thousands of instances.
@@ -30,7 +35,17 @@ const PRODUCT: &str = "whimbrel";
 const API_VERSION: &str = "v1";
 
 pub fn router(app: Shared) -> Router {
-    Router::new()
+    let offer = app.microversions;
+    routes().layer(Extension(offer)).serving(app)
+}
+
+/// Every call that is served.
+pub fn table() -> Vec<Route> {
+    routes().table()
+}
+
+fn routes() -> Routes {
+    Routes::new()
         .route("/v1/version", get(version))
         .route("/v1/openapi.json", get(openapi::serve))
         .route("/v1/flavors", get(flavors::list).post(flavors::create))
@@ -45,6 +60,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/servers/{server}/stop", post(servers::stop))
         .route("/v1/servers/{server}/plan", post(migrations::plan))
         .route("/v1/servers/{server}/migrations", post(migrations::create))
+        .route("/v1/plans", post(servers::plan))
         .route("/v1/migrations", get(migrations::list))
         .route("/v1/migrations/{migration}", get(migrations::show))
         .route("/v1/migrations/{migration}/cancel", post(migrations::cancel))
@@ -55,11 +71,11 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/join", post(join::join))
         .route("/v1/renew", post(join::renew))
         .route("/v1/bootstrap", post(bootstrap::bootstrap))
+        .layer(middleware::from_fn(readable::<ApiError>))
         .merge(openstack::router())
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_call)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(app)
 }
 
 /// What this is; answers anyone.

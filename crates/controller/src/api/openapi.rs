@@ -21,6 +21,7 @@ use super::{blobs, bootstrap, flavors, hosts, images, join, migrations, servers}
         images::upload,
         blobs::download,
         servers::create,
+        servers::plan,
         servers::list,
         servers::show,
         servers::delete,

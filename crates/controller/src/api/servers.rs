@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use axum::{Json, extract::State, http::StatusCode};
 use uuid::Uuid;
 use whimbrel_api::{
-    native::{NewServer, Page, Server},
+    native::{HostVerdict, NewServer, Page, Server},
     problem::Problem,
 };
 use whimbrel_core::{
@@ -16,7 +16,7 @@ use whimbrel_core::{
     schedule::Wishes,
     server::{Ownership, ServerDetails},
 };
-use whimbrel_store::{Desired, HostState, InstanceRow, StoreError, TaskState};
+use whimbrel_store::{Desired, FlavorRow, HostState, InstanceRow, StoreError, TaskState};
 
 use super::{check_name, flavors, images};
 use crate::{
@@ -39,29 +39,11 @@ pub(super) async fn create(
     State(app): State<Shared>,
     Body(new): Body<NewServer>,
 ) -> Answer<(StatusCode, Json<Server>)> {
-    check_name("server", &new.name)?;
-    images::check_command_line(new.os_command_line.as_deref())?;
-    let flavor = flavors::find(&app, &new.flavor).await?;
-    let image = images::find(&app, &new.image).await?;
-    let image = bootable(&app, app.store.image_entry(image.id).await?, |_| true).await?.image;
-    let hosts = app.all_hosts().await?;
-    let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
-    let taken = placement::taken_macs(&app).await?;
-    let mut spec = spec::build(InstanceId(Uuid::now_v7()), &new, &flavor, &image, &up, &taken)?;
-    if let Some(drive) = config_drive::of_new_server(&new, spec.id, &flavor)? {
-        spec.disks.push(config_drive::build(&app, &drive).await?);
+    let (mut wanted, flavor) = wanted(&app, &new).await?;
+    if let Some(drive) = config_drive::of_new_server(&new, wanted.spec.id, &flavor)? {
+        wanted.spec.disks.push(config_drive::build(&app, &drive).await?);
     }
     let candidates = placement::candidates(&app, new.host.as_deref()).await?;
-    let extra_specs = app.store.extra_specs(Some(flavor.id)).await?.remove(&flavor.id).unwrap_or_default();
-    let wanted = placement::NewServer {
-        spec,
-        flavor: flavor.id,
-        image: image.id,
-        owner: Ownership::default(),
-        details: ServerDetails::default(),
-        wishes: Wishes { extra_specs, ..Wishes::default() },
-        limits: None,
-    };
     let spec = wanted.spec.clone();
     let created = match placement::place(&app, wanted, &candidates).await {
         Ok(created) => created,
@@ -72,6 +54,43 @@ pub(super) async fn create(
     };
     let row = find(&app, &created.to_string()).await?;
     Ok((StatusCode::ACCEPTED, Json(one_view(&app, row).await?)))
+}
+
+/// Which hosts could take a new server: those that will do, best first, then the others. Nothing is made; a config drive, if
+/// it gets one, is not counted.
+#[utoipa::path(post, path = "/v1/plans", request_body = NewServer,
+    responses((status = 200, body = Vec<HostVerdict>), (status = "default", body = Problem)))]
+pub(super) async fn plan(
+    _: Member,
+    State(app): State<Shared>,
+    Body(new): Body<NewServer>,
+) -> Answer<Json<Vec<HostVerdict>>> {
+    let (wanted, _) = wanted(&app, &new).await?;
+    Ok(Json(placement::judged(&app, &wanted, new.host.as_deref()).await?))
+}
+
+/// All of it but its host and its config drive.
+async fn wanted(app: &App, new: &NewServer) -> Answer<(placement::NewServer, FlavorRow)> {
+    check_name("server", &new.name)?;
+    images::check_command_line(new.os_command_line.as_deref())?;
+    let flavor = flavors::find(app, &new.flavor).await?;
+    let image = images::find(app, &new.image).await?;
+    let image = bootable(app, app.store.image_entry(image.id).await?, |_| true).await?.image;
+    let hosts = app.all_hosts().await?;
+    let up: Vec<HostFacts> = hosts.iter().filter_map(|host| usable(host).ok().cloned()).collect();
+    let taken = placement::taken_macs(app).await?;
+    let spec = spec::build(InstanceId(Uuid::now_v7()), new, &flavor, &image, &up, &taken)?;
+    let extra_specs = app.store.extra_specs(Some(flavor.id)).await?.remove(&flavor.id).unwrap_or_default();
+    let wanted = placement::NewServer {
+        spec,
+        flavor: flavor.id,
+        image: image.id,
+        owner: Ownership::default(),
+        details: ServerDetails::default(),
+        wishes: Wishes { extra_specs, ..Wishes::default() },
+        limits: None,
+    };
+    Ok((wanted, flavor))
 }
 
 #[utoipa::path(get, path = "/v1/servers", params(("limit" = Option<u32>, Query), ("marker" = Option<String>, Query)),

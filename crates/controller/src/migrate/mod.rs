@@ -18,6 +18,7 @@ mod effects;
 mod observed;
 mod patience;
 mod plan;
+mod verdict;
 mod view;
 mod watch;
 
@@ -34,6 +35,7 @@ pub use create::{ResizeWish, Wish, cancel, create};
 pub use observed::Observed;
 pub use plan::plan;
 pub(crate) use plan::wishes;
+pub use verdict::told;
 pub use view::view;
 
 use crate::app::Shared;

@@ -18,11 +18,14 @@ use whimbrel_core::{
     instance::{InstanceSpec, PowerState},
     migration::coordinator::{Outcome, Phase},
     precheck::Placement,
-    schedule::{self, Candidate, Place, Wanted, Wishes},
+    schedule::{Place, Wanted, Wishes},
 };
 use whimbrel_store::{HostRow, HostState, InstanceRow, PageAsk, StoreError, TaskState};
 
-use super::{Wish, debt};
+use super::{
+    Wish, debt,
+    verdict::{Asking, CpuAnswer, judged, told},
+};
 use crate::{
     answer::Answer,
     app::App,
@@ -39,8 +42,9 @@ const THROTTLED_PERCENT: u64 = 50;
 pub(super) struct Offer {
     pub(super) books: Books,
     pub(super) facts: HostFacts,
-    place: Place,
+    pub(super) place: Place,
     retained: Option<RetainedReport>,
+    pub(super) cpu: CpuAnswer,
 }
 
 /// All that a plan was made of; `target` is `None` if there is none.
@@ -53,10 +57,20 @@ pub(super) struct Planned {
 }
 
 pub async fn plan(app: &App, row: &InstanceRow, new: &NewMigration) -> Answer<Plan> {
-    planned(app, row, new, &Wish::default()).await.map(|planned| planned.plan)
+    planned_with(app, row, new, &Wish::default(), Asking::All).await.map(|planned| planned.plan)
 }
 
 pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wish: &Wish) -> Answer<Planned> {
+    planned_with(app, row, new, wish, Asking::Best).await
+}
+
+async fn planned_with(
+    app: &App,
+    row: &InstanceRow,
+    new: &NewMigration,
+    wish: &Wish,
+    asking: Asking,
+) -> Answer<Planned> {
     check(&new.options)?;
     // An unknown name is an error of the question, not a reason against the move.
     let named = match &new.host {
@@ -82,7 +96,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
         Some(facts) => facts.clone(),
         None => return Err(usable(&source).err().unwrap_or_else(|| no_facts(&source)).into()),
     };
-    let (offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
+    let (mut offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
     let flavor = wish.resize.as_ref().map_or(row.flavor, |resize| resize.flavor);
     let wishes = wishes(app, row, flavor, named.is_some() && !wish.scheduled).await?;
     let wanted = Wanted {
@@ -90,20 +104,17 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
         source: Some(&source_facts),
         disk_over_commit: wish.disk_over_commit,
         wishes: &wishes,
+        cpu: facts.as_ref().and_then(|facts| facts.cpu.as_ref()),
         ..Wanted::new(wish.room_for(row))
     };
-    let candidates: Vec<Candidate<'_>> = offers
-        .iter()
-        .map(|offer| Candidate {
-            host: &offer.facts,
-            retained_bytes: retained_bytes(facts.as_ref(), offer),
-            place: &offer.place,
-        })
-        .collect();
-    let ranking = schedule::rank(&wanted, &candidates);
-    why_not.extend(ranking.why_not.into_iter().map(|host| (host.host, host.reasons)));
-    let target = pick(offers, ranking.fit.first(), named.as_ref(), &mut why_not, &mut reasons, row);
+    let verdicts = judged(app, &wanted, facts.as_ref(), &mut offers, asking).await;
+    let hosts = told(&verdicts, &why_not);
+    let best = verdicts.first().filter(|best| best.reasons.is_empty()).map(|best| best.host.clone());
+    let against = verdicts.into_iter().filter(|verdict| !verdict.reasons.is_empty());
+    why_not.extend(against.map(|verdict| (verdict.host, verdict.reasons)));
+    let target = pick(offers, best.as_ref(), named.as_ref(), &mut why_not, &mut reasons, row);
     let plan = words(row, &source_facts, facts.as_ref(), target.as_ref(), &new.options, reasons, why_not);
+    let plan = Plan { hosts, ..plan };
     Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit: wish.disk_over_commit })
 }
 
@@ -202,7 +213,7 @@ async fn offers(
     }
     let offers = join_all(offers.into_iter().map(async |(host, books, facts)| {
         let retained = if past.left.contains(&host.name) { retained(app, row, &host).await } else { None };
-        Offer { books, facts, place: place_of(&host, &aggregates), retained }
+        Offer { books, facts, place: place_of(&host, &aggregates), retained, cpu: CpuAnswer::NotAsked }
     }))
     .await;
     Ok((offers, why_not))
@@ -258,7 +269,7 @@ fn allocated_bytes(facts: &MoveFacts) -> u64 {
     facts.disks.iter().map(|disk| disk.allocated_bytes).sum()
 }
 
-fn retained_bytes(facts: Option<&MoveFacts>, offer: &Offer) -> u64 {
+pub(super) fn retained_bytes(facts: Option<&MoveFacts>, offer: &Offer) -> u64 {
     let (Some(facts), Some(retained)) = (facts, &offer.retained) else { return 0 };
     let kept = facts.disks.iter().filter(|disk| retained.disks.contains(&disk.name));
     kept.map(|disk| disk.allocated_bytes).sum()
@@ -367,6 +378,7 @@ fn words(
         downtime_ms: worst.downtime_ms,
         reasons,
         why_not,
+        hosts: Vec::new(),
     }
 }
 

@@ -6,13 +6,13 @@
 //!
 //! Ground rules: shapes are `api`'s and decisions `core`'s; every answer carries a request id, that of a log line and, later,
 //! of an instance action; addresses in answers are those by which the client came.
+pub(crate) mod answer;
 pub mod compute;
 pub mod identity;
 pub mod image;
 pub mod network;
 
 use axum::{
-    Router,
     extract::{FromRequestParts, Request},
     http::{HeaderName, HeaderValue, Uri, header::HOST, request::Parts},
     middleware::{self, Next},
@@ -21,14 +21,14 @@ use axum::{
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::app::Shared;
+use crate::routes::Routes;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 /// Nova's older name of it, which tempest still reads.
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 
-pub fn router() -> Router<Shared> {
-    Router::new()
+pub fn router() -> Routes {
+    Routes::new()
         .merge(identity::router())
         .merge(compute::router())
         .merge(image::router())

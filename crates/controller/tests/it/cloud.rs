@@ -11,7 +11,7 @@ pub const PASSWORD: &str = "correct horse";
 
 pub struct Cloud {
     pub place: Place,
-    http: reqwest::Client,
+    pub http: reqwest::Client,
 }
 
 pub struct Reply {
@@ -23,7 +23,10 @@ pub struct Reply {
 
 impl Cloud {
     pub async fn new() -> Self {
-        let place = Place::new().await;
+        Cloud::at(Place::new().await).await
+    }
+
+    pub async fn at(place: Place) -> Self {
         let ca = std::fs::read(place.dir.path().join("ca.crt")).unwrap();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();

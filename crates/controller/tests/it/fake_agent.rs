@@ -24,6 +24,7 @@ use whimbrel_api::{
     problem::{Problem, status_of},
 };
 use whimbrel_core::{
+    cpu::{CpuOffer, GuestCpu},
     failure::{Failure, FailureCode},
     host::{CpuInfo, HostFacts},
     id::{Epoch, HostName, ImageId, InstanceId, MigrationId},
@@ -61,6 +62,11 @@ pub struct Told {
     pub refuse_instances: Option<Failure>,
     pub changed_since: Option<Epoch>,
     pub facts: Option<HostFacts>,
+    /// What the guests see here, and what this host's QEMU can give; agents of old tell neither.
+    pub guest_cpu: Option<GuestCpu>,
+    pub cpu_offer: Option<CpuOffer>,
+    /// How often it was asked for.
+    pub cpu_asks: u32,
     pub forced: Vec<MigrationId>,
     /// Restarts that were asked for, each number once.
     pub reboots: u64,
@@ -202,6 +208,7 @@ impl FakeAgent {
             .route("/v1/instances/{id}/images/{image}", put(copy_disk).delete(drop_copy))
             .route("/v1/instances/{id}/images/{image}/content", get(copy_content))
             .route("/v1/instances/{id}/move-facts", get(move_facts))
+            .route("/v1/cpu", get(cpu))
             .route("/v1/retained/{id}", get(retained))
             .route("/v1/migrations/{id}", get(migration))
             .route("/v1/migrations/{id}/receive", put(receive))
@@ -326,7 +333,15 @@ async fn move_facts(State(agent): Agent, Path(id): Path<InstanceId>) -> Answer<M
         ram_dirty_bps: None,
         write_bps: 1_000_000,
         qemu_version: "7.2.22".to_owned(),
+        cpu: told.guest_cpu.clone(),
     }))
+}
+
+async fn cpu(State(agent): Agent) -> Answer<CpuOffer> {
+    let mut told = agent.told();
+    told.cpu_asks += 1;
+    let unknown = || refuse(Failure::new(FailureCode::NotFound, "there is no GET /v1/cpu in the agent's API"));
+    told.cpu_offer.clone().map(Json).ok_or_else(unknown)
 }
 
 async fn retained(State(agent): Agent, Path(id): Path<InstanceId>) -> Json<RetainedReport> {

@@ -1,20 +1,28 @@
 //! The controller as its clients see it: a real one on SQLite, with agents that speak the real protocol over real TLS but
 //! whose guests are only told of.
 mod aggregates;
+mod authorisation;
+mod bad_input;
+mod books;
+mod calls;
 mod cloud;
 mod compute_flavors;
 mod compute_servers;
 mod config_drive;
 mod fake_agent;
+mod fault;
 mod flavors_and_images;
+mod generated;
 mod hypervisors;
 mod identity;
 mod images;
 mod keypairs;
 mod lost_hosts;
+mod microversions;
 mod moves;
 mod networks;
 mod place;
+mod plans;
 mod quotas;
 mod refusals;
 mod resizes;
@@ -23,4 +31,6 @@ mod servers;
 mod services;
 mod sleeping;
 mod snapshots;
+mod spoiled;
 mod trust;
+mod world;

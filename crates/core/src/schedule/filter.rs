@@ -6,12 +6,17 @@ use super::{
     placement,
     wishes::{Group, GroupPolicy, Neighbour},
 };
-use crate::failure::{Failure, FailureCode};
+use crate::{
+    cpu::{self, Lack},
+    failure::{Failure, FailureCode},
+};
 
 /// Extra specs of this scope are compared with the metadata of the host's aggregates.
 const AGGREGATE_SCOPE: &str = "aggregate_instance_extra_specs:";
 /// Hosts named in one reason.
 const HOSTS_TOLD_MAX: usize = 10;
+/// CPU features named in one reason.
+const FEATURES_TOLD_MAX: usize = 20;
 const OTHER_HOST: &str = "choose another host";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +32,12 @@ pub enum Filter {
     SameHost,
     /// Room and compatibility.
     Prechecks,
+    /// The guest's CPU, where the host's QEMU was asked about it.
+    Cpu,
 }
 
 impl Filter {
-    pub const ALL: [Filter; 9] = [
+    pub const ALL: [Filter; 10] = [
         Filter::Compute,
         Filter::RequestedHost,
         Filter::IgnoredHosts,
@@ -40,6 +47,7 @@ impl Filter {
         Filter::DifferentHost,
         Filter::SameHost,
         Filter::Prechecks,
+        Filter::Cpu,
     ];
 
     /// Empty where the filter lets the host pass.
@@ -54,6 +62,7 @@ impl Filter {
             Filter::DifferentHost => different_host(wanted, candidate),
             Filter::SameHost => same_host(wanted, candidate).into_iter().collect(),
             Filter::Prechecks => placement(wanted, candidate).check(),
+            Filter::Cpu => guest_cpu(wanted, candidate).into_iter().collect(),
         }
     }
 }
@@ -188,4 +197,25 @@ fn same_host(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Option<Failure> 
         );
         excluded(detail, format!("choose host '{}'", first.host))
     })
+}
+
+fn guest_cpu(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Option<Failure> {
+    let (guest, offer) = (wanted.cpu?, candidate.cpu?);
+    let (server, host, model) = (&wanted.instance.name, candidate.host, &guest.model);
+    let qemu = format!("QEMU {} with '{}' on host '{}'", host.qemu_version, host.accel, host.name);
+    let detail = match cpu::lack(guest, offer)? {
+        Lack::Model => format!("{qemu} does not know CPU model '{model}' of server '{server}'"),
+        Lack::Features(features) => {
+            let more = match features.len().saturating_sub(FEATURES_TOLD_MAX) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let told: Vec<&str> = features.iter().take(FEATURES_TOLD_MAX).map(String::as_str).collect();
+            format!(
+                "{qemu} cannot give server '{server}' these features of its CPU '{model}': {}{more}",
+                told.join(", ")
+            )
+        }
+    };
+    Some(Failure::new(FailureCode::Incompatible, detail).hint("choose a host whose CPU and QEMU have all of them"))
 }

@@ -24,11 +24,12 @@ pub use weigher::Weigher;
 pub use wishes::{Group, GroupPolicy, NO_WISHES, Neighbour, Wishes};
 
 use crate::{
+    cpu::{CpuOffer, GuestCpu},
     failure::{Failure, FailureCode},
     host::HostFacts,
     id::HostName,
     instance::InstanceSpec,
-    precheck::Placement,
+    precheck::{Placement, Room},
 };
 
 /// Reasons told in one error; a thousand hosts must not make a megabyte of text.
@@ -40,12 +41,14 @@ pub struct Candidate<'a> {
     pub host: &'a HostFacts,
     pub retained_bytes: u64,
     pub place: &'a Place,
+    /// `None` if its QEMU was not asked.
+    pub cpu: Option<&'a CpuOffer>,
 }
 
 impl<'a> Candidate<'a> {
     /// One of which nothing but its agent's facts is known.
     pub fn new(host: &'a HostFacts) -> Self {
-        Candidate { host, retained_bytes: 0, place: &place::PLAIN }
+        Candidate { host, retained_bytes: 0, place: &place::PLAIN, cpu: None }
     }
 }
 
@@ -57,12 +60,14 @@ pub struct Wanted<'a> {
     pub source: Option<&'a HostFacts>,
     pub disk_over_commit: bool,
     pub wishes: &'a Wishes,
+    /// `None` for a new server, and where its QEMU does not tell.
+    pub cpu: Option<&'a GuestCpu>,
 }
 
 impl<'a> Wanted<'a> {
     /// A new server, anywhere.
     pub fn new(instance: &'a InstanceSpec) -> Self {
-        Wanted { instance, allocated_bytes: 0, source: None, disk_over_commit: false, wishes: &NO_WISHES }
+        Wanted { instance, allocated_bytes: 0, source: None, disk_over_commit: false, wishes: &NO_WISHES, cpu: None }
     }
 }
 
@@ -79,21 +84,35 @@ pub struct WhyNot {
     pub reasons: Vec<Failure>,
 }
 
+/// All that there is to say about one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub host: HostName,
+    /// Empty: it will do.
+    pub reasons: Vec<Failure>,
+    pub weights: [(Weigher, i64); Weigher::ALL.len()],
+    pub room: Room,
+}
+
+/// Those that will do, best first; then the others, in the order in which they came.
+pub fn judge(wanted: &Wanted<'_>, candidates: &[Candidate<'_>]) -> Vec<Verdict> {
+    let verdict = |candidate: &Candidate<'_>| Verdict {
+        host: candidate.host.name.clone(),
+        reasons: reasons_against(wanted, candidate),
+        weights: Weigher::ALL.map(|weigher| (weigher, weigher.weigh(wanted, candidate))),
+        room: placement(wanted, candidate).room(),
+    };
+    let (mut fit, not): (Vec<Verdict>, Vec<Verdict>) =
+        candidates.iter().map(verdict).partition(|verdict| verdict.reasons.is_empty());
+    fit.sort_by_cached_key(|verdict| (verdict.weights.map(|(_, weight)| Reverse(weight)), verdict.host.clone()));
+    fit.into_iter().chain(not).collect()
+}
+
 pub fn rank(wanted: &Wanted<'_>, candidates: &[Candidate<'_>]) -> Ranking {
-    let mut fit = Vec::new();
-    let mut why_not = Vec::new();
-    for candidate in candidates {
-        let reasons = reasons_against(wanted, candidate);
-        match reasons.is_empty() {
-            true => fit.push(candidate),
-            false => why_not.push(WhyNot { host: candidate.host.name.clone(), reasons }),
-        }
-    }
-    fit.sort_by_cached_key(|candidate| {
-        let weights = Weigher::ALL.map(|weigher| Reverse(weigher.weigh(wanted, candidate)));
-        (weights, candidate.host.name.clone())
-    });
-    Ranking { fit: fit.into_iter().map(|candidate| candidate.host.name.clone()).collect(), why_not }
+    let (fit, not): (Vec<Verdict>, Vec<Verdict>) =
+        judge(wanted, candidates).into_iter().partition(|verdict| verdict.reasons.is_empty());
+    let why_not = not.into_iter().map(|Verdict { host, reasons, .. }| WhyNot { host, reasons });
+    Ranking { fit: fit.into_iter().map(|verdict| verdict.host).collect(), why_not: why_not.collect() }
 }
 
 /// All that speaks against this host; empty means that it will do.

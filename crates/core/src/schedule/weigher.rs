@@ -14,6 +14,14 @@ impl Weigher {
     /// In the order in which they decide.
     pub const ALL: [Weigher; 3] = [Weigher::ServerGroup, Weigher::FreeRam, Weigher::FreeDisk];
 
+    pub fn name(self) -> &'static str {
+        match self {
+            Weigher::ServerGroup => "server_group",
+            Weigher::FreeRam => "free_ram_mb",
+            Weigher::FreeDisk => "free_disk_bytes",
+        }
+    }
+
     /// More is better.
     pub fn weigh(self, wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> i64 {
         match self {

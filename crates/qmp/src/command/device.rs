@@ -1,5 +1,7 @@
 //! The machine: its type, CPUs, devices, objects and links.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -39,6 +41,17 @@ pub struct CpuDefinition {
     pub alias_of: Option<String>,
     #[serde(default)]
     pub deprecated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpandedCpu {
+    model: ExpandedModel,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExpandedModel {
+    #[serde(default)]
+    props: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -113,6 +126,14 @@ impl Qmp {
 
     pub async fn query_cpu_definitions(&self) -> Result<Vec<CpuDefinition>> {
         self.ask("query-cpu-definitions", Value::Null).await
+    }
+
+    /// Names of the features that a CPU of this model has; of `static` names, that is without QEMU's own settings of CPUs.
+    pub async fn cpu_model_features(&self, model: &str) -> Result<Vec<String>> {
+        let ask = json!({ "type": "static", "model": { "name": model } });
+        let told: ExpandedCpu = self.ask("query-cpu-model-expansion", ask).await?;
+        let on = told.model.props.into_iter().filter(|(_, value)| *value == Value::Bool(true));
+        Ok(on.map(|(name, _)| name).collect())
     }
 
     pub async fn query_cpus_fast(&self) -> Result<Vec<CpuInfo>> {

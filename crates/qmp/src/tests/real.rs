@@ -97,6 +97,10 @@ async fn check_session(variable: &str, version: (u32, u32), want: Features) {
     assert!(machines.iter().any(|machine| machine.name == "pc-q35-7.2"), "{machines:?}");
     let models = qmp.query_cpu_definitions().await.expect("a reply");
     assert!(models.iter().any(|model| model.name == "qemu64"), "{models:?}");
+    let features = qmp.cpu_model_features("qemu64").await.expect("a reply");
+    let has = |name: &str| features.iter().any(|feature| feature == name);
+    assert!(has("sse2") && !has("avx2") && !has("check"), "{features:?}");
+    assert!(qmp.cpu_model_features("abacus").await.is_err());
     let capabilities = qmp.query_migrate_capabilities().await.expect("a reply");
     assert_eq!(capabilities.get("pause-before-switchover"), Some(&false));
     assert_eq!(qmp.qom_get("/machine", "type").await.expect("a reply"), "none-machine");

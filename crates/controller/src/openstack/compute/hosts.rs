@@ -1,9 +1,5 @@
 //! What services, hypervisors, aggregates and availability zones have in common: the hosts, and their routes.
 
-use axum::{
-    Router,
-    routing::{get, post, put},
-};
 use uuid::Uuid;
 use whimbrel_api::openstack::compute::host_id::HostId;
 use whimbrel_core::{
@@ -14,12 +10,13 @@ use whimbrel_store::{HostRow, StoreError};
 
 use super::{aggregates, hypervisors, services, zones};
 use crate::{
-    app::{App, Shared},
+    app::App,
     places::place_of,
+    routes::{Routes, get, post, put},
 };
 
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/os-services", get(services::list))
         .route("/os-services/{id}", put(services::change).delete(services::delete))
         .route("/os-hypervisors", get(hypervisors::list))

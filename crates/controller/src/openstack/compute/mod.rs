@@ -27,25 +27,27 @@ mod version;
 mod zones;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use whimbrel_api::openstack::{compute::versions, fault::Fault};
 
 use self::answer::Refused;
-use super::BaseUrl;
-use crate::app::Shared;
+use super::{BaseUrl, answer::readable};
+use crate::{
+    app::Shared,
+    routes::{Routes, get, post},
+};
 
 /// Of the whole service, and of its versioned part.
 const ROOT: &str = "/compute";
 const VERSIONED: &str = "/compute/v2.1";
 
-pub fn router() -> Router<Shared> {
-    let versioned = Router::new()
+pub fn router() -> Routes {
+    let versioned = Routes::new()
         .route("/flavors", get(flavors::list).post(flavors::create))
         .route("/flavors/detail", get(flavors::detail))
         .route("/flavors/{id}", get(flavors::show).put(flavors::update).delete(flavors::delete))
@@ -61,8 +63,9 @@ pub fn router() -> Router<Shared> {
         .merge(tenancy())
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(readable::<Refused>))
         .layer(middleware::from_fn(version::negotiate));
-    Router::new()
+    Routes::new()
         .route(ROOT, get(all_versions))
         .route("/compute/", get(all_versions))
         .route("/compute/v2", get(legacy_version))
@@ -72,9 +75,9 @@ pub fn router() -> Router<Shared> {
         .nest(VERSIONED, versioned)
 }
 
-fn servers() -> Router<Shared> {
+fn servers() -> Routes {
     use servers::{action, change, create, history, interfaces, list, metadata, migrations};
-    Router::new()
+    Routes::new()
         .route("/servers", get(list::list).post(create::create))
         .route("/servers/detail", get(list::detail))
         .route("/servers/{id}", get(change::show).put(change::update).delete(change::delete))
@@ -96,8 +99,8 @@ fn servers() -> Router<Shared> {
 }
 
 /// What users have besides servers, and how much of it they may have.
-fn tenancy() -> Router<Shared> {
-    Router::new()
+fn tenancy() -> Routes {
+    Routes::new()
         .route("/os-keypairs", get(keypairs::list).post(keypairs::create))
         .route("/os-keypairs/{name}", get(keypairs::show).delete(keypairs::delete))
         .route("/limits", get(quotas::show_limits))
@@ -111,16 +114,16 @@ fn tenancy() -> Router<Shared> {
         .route("/os-server-groups/{id}", get(server_groups::show).delete(server_groups::delete))
 }
 
-async fn all_versions(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::list(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn all_versions(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::list(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
-async fn this_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::show(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn this_version(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
-async fn legacy_version(State(_): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
-    Json(versions::show_legacy(&format!("{base}{ROOT}"), version::OFFER)).into_response()
+async fn legacy_version(State(app): State<Shared>, BaseUrl(base): BaseUrl) -> Response {
+    Json(versions::show_legacy(&format!("{base}{ROOT}"), app.microversions)).into_response()
 }
 
 async fn no_such_call(uri: Uri) -> Response {

@@ -1,6 +1,7 @@
 //! The microversion of a request: chosen before anything else is looked at, and told in every answer.
 
 use axum::{
+    Extension,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, header::VARY},
     middleware::Next,
@@ -13,15 +14,14 @@ use whimbrel_api::openstack::{
 
 use super::answer::Refused;
 
-pub(super) const OFFER: Offer = Offer::ALL;
-
 /// In the extensions of every request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At(pub Microversion);
 
-pub(super) async fn negotiate(mut request: Request, next: Next) -> Response {
+/// The offer is the controller's, in the extensions of the whole router.
+pub(super) async fn negotiate(Extension(offer): Extension<Offer>, mut request: Request, next: Next) -> Response {
     let asked = microversion::asked(&values(request.headers(), HEADER), &values(request.headers(), HEADER_LEGACY));
-    match OFFER.choose(asked) {
+    match offer.choose(asked) {
         Ok(at) => {
             request.extensions_mut().insert(At(at));
             told(next.run(request).await, at)

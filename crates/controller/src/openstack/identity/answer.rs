@@ -1,82 +1,44 @@
-//! Refusals of the identity API, and its JSON bodies.
+//! Refusals of the identity API.
 
 use axum::{
     Json,
-    extract::{FromRequest, Request},
     http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
 use whimbrel_api::openstack::identity::fault::Fault;
-use whimbrel_store::StoreError;
 
-use crate::{answer::failure_of, app::Shared};
+use super::super::answer::{self, Voice};
+pub(super) use super::super::answer::{Body, Query};
 
 pub(super) type Answer<T> = Result<T, Refused>;
-
-#[derive(Debug)]
-pub(crate) struct Refused(pub Fault);
-
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Self {
-        Refused(fault)
-    }
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        Refused(match error {
-            StoreError::NotFound { object, id } => Fault::not_found(object, &id),
-            StoreError::Conflict { object, id, reason } => {
-                Fault::new(409, format!("Conflict occurred attempting to store {object} - '{id}' {reason}."))
-            }
-            StoreError::Busy { .. } => {
-                failure_of(error);
-                Fault::new(503, "The database is busy: try again in a moment.")
-            }
-            StoreError::Refused { .. }
-            | StoreError::Corrupt { .. }
-            | StoreError::BadUrl { .. }
-            | StoreError::TooNew { .. }
-            | StoreError::Db { .. } => {
-                // Logged with its cause, of which nobody outside is told.
-                failure_of(error);
-                Fault::new(500, "An unexpected error prevented the server from fulfilling your request.")
-            }
-        })
-    }
-}
+pub(crate) type Refused = answer::Refused<Fault>;
 
 /// Where clients log in, for those who have not.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Keystone uri=\"/identity\"");
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.0.body())).into_response();
+impl Voice for Fault {
+    const UNEXPECTED: &'static str = "An unexpected error prevented the server from fulfilling your request.";
+
+    fn say(status: u16, message: String) -> Self {
+        // Keystone knows no other word for a body of another type.
+        let status = if status == 415 { 400 } else { status };
+        Fault::new(status, message)
+    }
+
+    fn no_such(object: &'static str, id: &str) -> Self {
+        Fault::not_found(object, id)
+    }
+
+    fn conflict(object: &str, id: &str, reason: &str) -> Self {
+        Fault::new(409, format!("Conflict occurred attempting to store {object} - '{id}' {reason}."))
+    }
+
+    fn answer(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body())).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
         }
         response
-    }
-}
-
-/// A JSON body.
-pub(super) struct Body(pub Value);
-
-impl FromRequest<Shared> for Body {
-    type Rejection = Refused;
-    async fn from_request(request: Request, app: &Shared) -> Answer<Self> {
-        // The rejection's own status tells what is too large from what is no JSON.
-        match Json::<Value>::from_request(request, app).await {
-            Ok(Json(body)) => Ok(Body(body)),
-            Err(rejection) => {
-                let status = match rejection.status().as_u16() {
-                    413 => 413,
-                    _ => 400,
-                };
-                Err(Fault::new(status, format!("The body cannot be read: {}.", rejection.body_text())).into())
-            }
-        }
     }
 }

@@ -1,10 +1,7 @@
 //! Where everything is: the catalog, and the lists of services, endpoints and regions behind it. They are what this
 //! controller serves, and nobody can change them.
 
-use axum::{
-    Json,
-    extract::{Path, Query},
-};
+use axum::{Json, extract::Path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use whimbrel_api::openstack::identity::{
@@ -14,7 +11,10 @@ use whimbrel_api::openstack::identity::{
 };
 use whimbrel_core::identity::policy::{Operation, Target};
 
-use super::{answer::Answer, caller::Caller};
+use super::{
+    answer::{Answer, Query},
+    caller::Caller,
+};
 use crate::openstack::BaseUrl;
 
 pub(super) async fn show(caller: Caller, BaseUrl(base): BaseUrl) -> Answer<Json<Value>> {

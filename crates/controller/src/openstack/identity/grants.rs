@@ -1,10 +1,9 @@
 //! Grants: roles of users on projects, domains and the system.
 
 use axum::{
-    Extension, Json, Router,
-    extract::{Path, Query, State},
+    Extension, Json,
+    extract::{Path, State},
     http::StatusCode,
-    routing::{get, put},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,13 +19,14 @@ use whimbrel_core::identity::{
 use whimbrel_store::{GrantFilter, GrantRow, GrantScope, Grantee, UserRow};
 
 use super::{
-    answer::Answer,
+    answer::{Answer, Query},
     caller::{self, Caller, there},
     domains, projects, roles,
 };
 use crate::{
     app::{App, Shared},
     openstack::BaseUrl,
+    routes::{Routes, get, put},
 };
 
 /// On what the routes below are about.
@@ -38,8 +38,8 @@ pub(super) enum Place {
 }
 
 /// To be nested below the place.
-pub(super) fn router(place: Place) -> Router<Shared> {
-    Router::new()
+pub(super) fn router(place: Place) -> Routes {
+    Routes::new()
         .route("/users/{user}/roles", get(roles_on))
         .route("/users/{user}/roles/{role}", put(grant).get(check).delete(revoke))
         .layer(Extension(place))
@@ -263,7 +263,7 @@ mod tests {
 
     fn of(query: &str) -> Asked {
         let uri = format!("/?{query}").parse().unwrap();
-        asked(&Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap().0)
+        asked(&axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).unwrap().0)
     }
 
     #[test]

@@ -22,10 +22,10 @@ mod tokens;
 mod users;
 
 use axum::{
-    Json, Router,
+    Json,
     http::{StatusCode, Uri},
+    middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use whimbrel_api::openstack::identity::{fault::Fault, versions};
 
@@ -36,11 +36,11 @@ pub use self::{
     password::Passwords,
     seed::{bootstrap, seed},
 };
-use super::BaseUrl;
-use crate::app::Shared;
+use super::{BaseUrl, answer::readable};
+use crate::routes::{Routes, get, post};
 
-pub fn router() -> Router<Shared> {
-    let v3 = Router::new()
+pub fn router() -> Routes {
+    let v3 = Routes::new()
         .route("/", get(version))
         .route("/auth/tokens", post(tokens::issue).get(tokens::show).delete(tokens::revoke))
         .route("/auth/catalog", get(catalog::show))
@@ -66,8 +66,9 @@ pub fn router() -> Router<Shared> {
         .nest("/domains/{id}", grants::router(grants::Place::Domain))
         .nest("/system", grants::router(grants::Place::System))
         .fallback(no_such_call)
-        .method_not_allowed_fallback(wrong_method);
-    Router::new()
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(readable::<Refused>));
+    Routes::new()
         .route("/identity", get(versions))
         .route("/identity/", get(versions))
         .route("/identity/v3/", get(version))

@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Path, State},
     http::StatusCode,
 };
 use serde::Deserialize;
@@ -20,7 +20,7 @@ use whimbrel_core::identity::{
 use whimbrel_store::{PageAsk, RoleRow};
 
 use super::{
-    answer::{Answer, Body},
+    answer::{Answer, Body, Query},
     caller::Caller,
 };
 use crate::{

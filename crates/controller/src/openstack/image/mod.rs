@@ -17,24 +17,23 @@ mod schemas;
 mod tags;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::DefaultBodyLimit,
     http::{StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, put},
 };
 use whimbrel_api::openstack::image::{fault::Fault, versions};
 
 use self::answer::Refused;
 pub(crate) use self::{boot::bootable, entry::new_entry};
-use super::BaseUrl;
-use crate::app::Shared;
+use super::{BaseUrl, answer::readable};
+use crate::routes::{Routes, get, put};
 
 const ROOT: &str = "/image";
 
-pub fn router() -> Router<Shared> {
-    let v2 = Router::new()
+pub fn router() -> Routes {
+    let v2 = Routes::new()
         .route("/images", get(images::list).post(images::create))
         .route("/images/{id}", get(images::show).patch(images::change).delete(images::delete))
         .route("/images/{id}/file", get(file::download).put(file::upload).layer(DefaultBodyLimit::disable()))
@@ -44,8 +43,9 @@ pub fn router() -> Router<Shared> {
         .route("/schemas/{name}", get(schemas::show))
         .fallback(no_such_call)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(readable::<Refused>))
         .layer(middleware::from_fn(answer::in_the_form_asked_for));
-    Router::new()
+    Routes::new()
         .route(ROOT, get(choices))
         .route("/image/", get(choices))
         .route("/image/versions", get(all_versions))

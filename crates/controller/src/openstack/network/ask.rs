@@ -74,6 +74,7 @@ impl Ask {
         owner.cloned().ok_or_else(nobody)
     }
 
+    /// Asked before anything is changed, also where only [`Ask::one`] needs it.
     pub(super) fn query(&self, resource: &Resource) -> Result<Query, Fault> {
         Query::parse(self.query.as_deref(), resource)
     }

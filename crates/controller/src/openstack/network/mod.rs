@@ -19,23 +19,23 @@ mod service;
 mod subnets;
 
 use axum::{
-    Router,
     http::Uri,
+    middleware,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use whimbrel_api::openstack::network::fault::Fault;
 
 use self::answer::Refused;
 pub use self::orphans::release_orphans;
-use crate::app::Shared;
+use super::answer::readable;
+use crate::routes::{Routes, get};
 
 /// Of the whole service, and of its versioned part.
 const ROOT: &str = "/network";
 const VERSIONED: &str = "/network/v2.0";
 
-pub fn router() -> Router<Shared> {
-    let versioned = Router::new()
+pub fn router() -> Routes {
+    let versioned = Routes::new()
         .route("/networks", get(networks::list).post(networks::create))
         .route("/networks/{id}", get(networks::show).put(networks::update).delete(networks::delete))
         .route("/subnets", get(subnets::list).post(subnets::create))
@@ -57,8 +57,9 @@ pub fn router() -> Router<Shared> {
         .route("/quotas/{project}", get(service::quota))
         .route("/quotas/{project}/default", get(service::quota))
         .fallback(no_such_call)
-        .method_not_allowed_fallback(wrong_method);
-    Router::new()
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(readable::<Refused>));
+    Routes::new()
         .route(ROOT, get(service::versions))
         .route("/network/", get(service::versions))
         .route(VERSIONED, get(service::resources))

@@ -89,6 +89,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
+    ask.query(&NETWORK)?;
     let new = bodies::parse_create(&body)?;
     let project = ask.owner(Operation::WriteNetworks, new.project)?;
     let change = new.change;
@@ -137,6 +138,7 @@ pub(super) async fn update(
     Body(body): Body,
 ) -> Answer<Json<Value>> {
     let mut row = writable(&app, &ask, &id).await?;
+    ask.query(&NETWORK)?;
     let change = bodies::parse_update(&body)?;
     if change.is_for_admin() {
         ask.may(Operation::WriteProviderNetworks, Some(&row.project))?;

@@ -91,6 +91,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
+    ask.query(&PORT)?;
     let new = port::parse_create(&body)?;
     let network = networks::find(&app, &ask, &new.network.to_string()).await?;
     let project = ask.owner(Operation::WritePorts, new.project)?;
@@ -145,6 +146,7 @@ pub(super) async fn update(
 ) -> Answer<Json<Value>> {
     let mut row = find(&app, &ask, &id).await?;
     ask.may(Operation::WritePorts, Some(&row.project))?;
+    ask.query(&PORT)?;
     let change = port::parse_update(&body)?;
     check_change(&ask, &app.store.network(row.network).await?, &change)?;
     let moved = change.device.as_ref().is_some_and(|device| *device != row.device)

@@ -67,6 +67,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
+    ask.query(&SECURITY_GROUP_RULE)?;
     let new = security_group_rule::parse_create(&body)?;
     let group = security_groups::find(&app, &ask, &new.group.to_string()).await?;
     ask.may(Operation::WriteSecurityGroups, Some(&group.project))?;

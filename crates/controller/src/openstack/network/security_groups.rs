@@ -155,6 +155,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
+    ask.query(&SECURITY_GROUP)?;
     let new = security_group::parse_create(&body)?;
     let project = ask.owner(Operation::WriteSecurityGroups, new.project)?;
     let (row, rules) = new_group(project, new.name, new.description);
@@ -170,6 +171,7 @@ pub(super) async fn update(
 ) -> Answer<Json<Value>> {
     let mut row = find(&app, &ask, &id).await?;
     ask.may(Operation::WriteSecurityGroups, Some(&row.project))?;
+    ask.query(&SECURITY_GROUP)?;
     let change = security_group::parse_update(&body)?;
     if let Some(name) = change.name.filter(|name| *name != row.name) {
         if row.is_default {

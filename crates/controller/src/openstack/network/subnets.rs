@@ -73,6 +73,7 @@ pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<Str
 }
 
 pub(super) async fn create(ask: Ask, State(app): State<Shared>, Body(body): Body) -> Answer<(StatusCode, Json<Value>)> {
+    ask.query(&SUBNET)?;
     let new = subnet::parse_create(&body)?;
     let network = networks::find(&app, &ask, &new.network.to_string()).await?;
     ask.may(Operation::WriteNetworks, Some(&network.project))?;
@@ -110,6 +111,7 @@ pub(super) async fn update(
 ) -> Answer<Json<Value>> {
     let (mut row, network) = find(&app, &ask, &id).await?;
     ask.may(Operation::WriteNetworks, Some(&network.project))?;
+    ask.query(&SUBNET)?;
     let change = subnet::parse_update(&body)?;
     row.name = change.name.unwrap_or(row.name);
     row.description = change.description.unwrap_or(row.description);

@@ -179,7 +179,7 @@ async fn in_place(app: &App, ask: &Ask, row: &InstanceRow, resize: &Resize) -> A
     let (facts, place) = (books.with(&without), place_of(&host, &app.store.list_aggregates().await?));
     let wishes = wishes(app, row, resize.new.flavor, false).await?;
     let question = Wanted { wishes: &wishes, ..Wanted::new(&larger) };
-    let candidate = Candidate { host: &facts, retained_bytes: held, place: &place };
+    let candidate = Candidate { retained_bytes: held, place: &place, ..Candidate::new(&facts) };
     let against = reasons_against(&question, &candidate);
     if !against.is_empty() {
         tracing::debug!(server = %row.id, host = %host.name, ?against, "a resize does not stay on its host");
