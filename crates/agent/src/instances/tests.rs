@@ -81,10 +81,10 @@ async fn the_hardware_of_a_guest_that_is_off_changes_and_stays_changed() {
             disks.as_array().unwrap().iter().map(|disk| &disk["inserted"]["image"]["virtual-size"]).collect();
         assert_eq!(sizes, [32 << 20, 16 << 20]);
 
+        instance.vm().unwrap().qmp().stop().await.unwrap();
+        instances.ensure(ask(&larger, 1, Desired::Stopped)).await.unwrap();
         let again = load(&trial).await;
         assert_eq!(*again.get(spec.id).unwrap().spec(), larger);
-        again.get(spec.id).unwrap().vm().unwrap().qmp().stop().await.unwrap();
-        again.ensure(ask(&larger, 1, Desired::Stopped)).await.unwrap();
         refused(&again, ask(&spec, 1, Desired::Stopped), "with a disk root of").await;
         larger.disks.truncate(1);
         again.ensure(ask(&larger, 1, Desired::Stopped)).await.unwrap();

@@ -15,11 +15,21 @@ use reqwest::{Method, StatusCode};
 
 use crate::{
     books::{self, FOLLOWING},
-    calls::{self, Answered, Call, Credential, Payload, Sent},
+    calls::{self, Answered, Call, Credential, Sent},
     fault,
     spoiled::{Spoiling, spoiling},
     world::World,
 };
+
+const SEED: u64 = 1;
+const SECONDS: u64 = 40;
+const ROUND_CASES: u32 = 500;
+const SHRINKS_MAX: u32 = 100;
+/// Of a refused call beside which something went on.
+const TRIES_MAX: u32 = 3;
+const TOLD_CHARS_MAX: usize = 2_000;
+/// Longer than the reconciler and a report of the agents take.
+const QUIET_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Of the product's own code, in whatever task.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -161,10 +171,6 @@ fn check(sent: &Sent, answered: &Answered) -> Result<(), String> {
     if let Some(why) = fault::wrong(&sent.path, answered) {
         return about(&why);
     }
-    let asked = match &sent.payload {
-        Payload::Json(body) => body.as_object().and_then(|body| body.keys().next().cloned()).unwrap_or_default(),
-        Payload::None | Payload::Text(_) | Payload::Bytes(_) => String::new(),
-    };
     let allowed = match status {
         // As Neutron answers where nobody said on which wire.
         503 => answered.text.contains("NoNetworkAvailable"),
