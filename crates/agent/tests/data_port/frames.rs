@@ -53,7 +53,7 @@ impl Forged {
             instance: agent.spec.id,
             source_epoch: OWNED_BY_SOURCE,
             streams: 1,
-            running: true,
+            moved_as: whimbrel_core::instance::MovedAs::Running,
             disks: vec![disk],
         };
         forged.say(FromSource::Offer(offer)).await;
