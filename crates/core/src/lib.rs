@@ -24,6 +24,7 @@ pub mod id;
 pub mod identity;
 pub mod image;
 pub mod instance;
+pub mod lease;
 pub mod migration;
 pub mod network;
 pub mod precheck;

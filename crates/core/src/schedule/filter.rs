@@ -142,20 +142,18 @@ fn server_group(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Option<Failur
     let group = wanted.wishes.group.as_ref()?;
     let (server, host, others) = (&wanted.instance.name, &candidate.host.name, group.others_on(&candidate.host.name));
     let detail = match group.policy {
-        GroupPolicy::AntiAffinity { max_server_per_host } if others >= max_server_per_host => format!(
+        policy if !policy.excludes(others, group.others.values().sum::<u32>() - others) => return None,
+        GroupPolicy::AntiAffinity { max_server_per_host } => format!(
             "host '{host}' has {others} other servers of group '{}' of server '{server}', of which at most \
              {max_server_per_host} may be on one host",
             group.name
         ),
-        GroupPolicy::Affinity if others == 0 && !group.others.is_empty() => format!(
+        GroupPolicy::Affinity => format!(
             "host '{host}' has no server of group '{}' of server '{server}', whose servers shall be together (on {})",
             group.name,
             hosts_of(group)
         ),
-        GroupPolicy::AntiAffinity { max_server_per_host: _ }
-        | GroupPolicy::Affinity
-        | GroupPolicy::SoftAffinity
-        | GroupPolicy::SoftAntiAffinity => return None,
+        GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => return None,
     };
     Some(excluded(detail, OTHER_HOST))
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{HostName, InstanceId};
+use crate::{
+    failure::{Failure, FailureCode},
+    id::{HostName, InstanceId},
+};
 
 /// The default wishes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,7 +53,30 @@ pub enum GroupPolicy {
     SoftAntiAffinity,
 }
 
+impl GroupPolicy {
+    /// Of a host with so many other servers of the group, where so many are on other hosts.
+    pub fn excludes(self, here: u32, elsewhere: u32) -> bool {
+        match self {
+            GroupPolicy::AntiAffinity { max_server_per_host } => here >= max_server_per_host,
+            GroupPolicy::Affinity => here == 0 && elsewhere > 0,
+            GroupPolicy::SoftAffinity | GroupPolicy::SoftAntiAffinity => false,
+        }
+    }
+}
+
 impl Group {
+    /// As the last word before a server takes its place: others of its group may have taken theirs since the scheduler looked.
+    pub fn admits(&self, host: &HostName, here: u32, elsewhere: u32) -> Result<(), Failure> {
+        if !self.policy.excludes(here, elsewhere) {
+            return Ok(());
+        }
+        let detail = format!(
+            "host '{host}' has {here} other servers of group '{}' by now, and other hosts have {elsewhere}: its policy forbids one more here",
+            self.name
+        );
+        Err(Failure::new(FailureCode::Excluded, detail).hint("another server of the group came first: try again"))
+    }
+
     pub(super) fn others_on(&self, host: &HostName) -> u32 {
         self.others.get(host).copied().unwrap_or(0)
     }
