@@ -97,6 +97,9 @@ impl Store {
         .fetch_all(&self.reads)
         .await
         .map_err(&failed)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut aggregates = Vec::with_capacity(rows.len());
         let mut places = BTreeMap::new();
         for row in &rows {

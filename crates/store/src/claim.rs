@@ -9,14 +9,17 @@
 //!
 //! Whoever claims takes its turn at the host's row first, so two who look at the last free gigabyte look one after the other.
 
+use std::collections::BTreeMap;
+
 use sqlx::{Any, Transaction};
+use uuid::Uuid;
 use whimbrel_core::{
     failure::Failure,
     id::{HostName, InstanceId, MigrationId},
 };
 
 use crate::{
-    Store,
+    Store, counter,
     error::{Result, StoreError, db, not_found, unique},
     record::{Record, bigint},
 };
@@ -38,6 +41,9 @@ pub struct HostLoad {
     pub arriving: u32,
     pub arriving_ram_mb: u64,
     pub arriving_disk_bytes: u64,
+    /// Other servers of the group of the one that is to come, here and on all other hosts. Counted for a claim alone.
+    pub group_here: u32,
+    pub group_elsewhere: u32,
 }
 
 /// PostgreSQL sums BIGINT to NUMERIC; the casts keep both engines at BIGINT.
@@ -58,10 +64,32 @@ fn read(row: &sqlx::any::AnyRow) -> Result<HostLoad> {
         arriving,
         arriving_ram_mb: record.number("arriving_ram_mb")?,
         arriving_disk_bytes: record.number("arriving_disk_bytes")?,
+        ..HostLoad::default()
     })
 }
 
+/// Where a group's servers are or are on their way to; a claim for what only has to be cleaned up is none.
+const GROUP: &str = "SELECT $1 AS host, CAST(COALESCE(SUM(CASE WHEN claims.host = $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS here, \
+     CAST(COALESCE(SUM(CASE WHEN claims.host = $1 THEN 0 ELSE 1 END), 0) AS BIGINT) AS elsewhere \
+     FROM server_group_members AS members JOIN claims ON claims.instance = members.instance \
+     WHERE members.server_group = $2 AND members.instance <> $3 AND (claims.migration IS NULL OR EXISTS \
+     (SELECT 1 FROM migrations WHERE migrations.id = claims.migration AND migrations.finished_us IS NULL))";
+
+/// As [`LOAD`], of all hosts on which anything is claimed.
+const LOADS: &str = "SELECT host, COUNT(*) AS claims, COUNT(migration) AS arriving, \
+     CAST(COALESCE(SUM(ram_mb), 0) AS BIGINT) AS ram_mb, \
+     CAST(COALESCE(SUM(disk_bytes), 0) AS BIGINT) AS disk_bytes, \
+     CAST(COALESCE(SUM(CASE WHEN migration IS NULL THEN 0 ELSE ram_mb END), 0) AS BIGINT) AS arriving_ram_mb, \
+     CAST(COALESCE(SUM(CASE WHEN migration IS NULL THEN 0 ELSE disk_bytes END), 0) AS BIGINT) AS arriving_disk_bytes \
+     FROM claims GROUP BY host";
+
 impl Store {
+    /// Of all hosts on which anything is claimed; a host that is not among them is empty.
+    pub async fn host_loads(&self) -> Result<BTreeMap<HostName, HostLoad>> {
+        let rows = sqlx::query(LOADS).fetch_all(&self.reads).await.map_err(db("read loads"))?;
+        rows.iter().map(|row| Ok((Record::new("host", row)?.parsed("host")?, read(row)?))).collect()
+    }
+
     pub async fn host_load(&self, host: &HostName) -> Result<HostLoad> {
         let row = sqlx::query(LOAD).bind(host.as_str()).fetch_one(&self.reads).await.map_err(db("read load"))?;
         read(&row)
@@ -73,6 +101,16 @@ pub(crate) struct Claim<'a> {
     pub(crate) instance: InstanceId,
     pub(crate) migration: Option<MigrationId>,
     pub(crate) room: Room,
+    /// Whose turn is taken.
+    pub(crate) group: Option<Uuid>,
+}
+
+/// Takes the group's turn: until the transaction ends, no other server of it gets a place. Before that of the host.
+pub(crate) async fn take_group_turn(transaction: &mut Transaction<'static, Any>, group: Option<Uuid>) -> Result<()> {
+    match group {
+        Some(group) => counter::next(transaction, &format!("places of group {group}")).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Takes the host's turn: until the transaction ends nobody else claims there.
@@ -92,7 +130,19 @@ pub(crate) async fn claim(
     admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
 ) -> Result<()> {
     let row = sqlx::query(LOAD).bind(claim.host.as_str()).fetch_one(&mut **transaction).await.map_err(db("claim"))?;
-    admit(&read(&row)?).map_err(|reasons| StoreError::Refused { reasons })?;
+    let mut load = read(&row)?;
+    if let Some(group) = claim.group {
+        let row = sqlx::query(GROUP)
+            .bind(claim.host.as_str())
+            .bind(group.to_string())
+            .bind(claim.instance.to_string())
+            .fetch_one(&mut **transaction)
+            .await
+            .map_err(db("claim"))?;
+        let record = Record::new("host", &row)?;
+        (load.group_here, load.group_elsewhere) = (record.number("here")?, record.number("elsewhere")?);
+    }
+    admit(&load).map_err(|reasons| StoreError::Refused { reasons })?;
     sqlx::query("INSERT INTO claims (host, instance, migration, ram_mb, disk_bytes) VALUES ($1, $2, $3, $4, $5)")
         .bind(claim.host.as_str())
         .bind(claim.instance.to_string())

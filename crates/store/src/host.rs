@@ -1,12 +1,16 @@
 //! Hosts: joined by certificate, alive by heartbeat, taken out of service or away by operators.
 
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, any::AnyRow};
-use whimbrel_core::{host::HostFacts, id::HostName};
+use whimbrel_core::{
+    host::HostFacts,
+    id::{HostName, InstanceId},
+};
 
 use crate::{
     Page, PageAsk, Store, claim, counter,
     error::{Result, conflict, db, not_found},
-    record::{Record, json, stored_words},
+    record::{Record, stored_words},
 };
 
 /// Rows of one answer: more than hosts that one cloud has.
@@ -35,6 +39,39 @@ pub struct HostRow {
     pub disabled_reason: Option<String>,
     /// Counts as down, whatever its agent says.
     pub forced_down: bool,
+    /// What its agent told of last.
+    pub reported: Vec<Reported>,
+}
+
+/// An instance that a host's agent told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reported {
+    pub id: InstanceId,
+    pub owned: bool,
+    /// It is on its way here or away.
+    pub migrating: bool,
+}
+
+/// What lists of servers show of a host: cheap to read for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostMark {
+    pub name: HostName,
+    pub state: HostState,
+    pub disabled: bool,
+    pub disabled_reason: Option<String>,
+    pub forced_down: bool,
+}
+
+impl HostRow {
+    pub fn mark(&self) -> HostMark {
+        HostMark {
+            name: self.name.clone(),
+            state: self.state,
+            disabled: self.disabled,
+            disabled_reason: self.disabled_reason.clone(),
+            forced_down: self.forced_down,
+        }
+    }
 }
 
 /// What an operator changes of a host; `None` stays as it is.
@@ -49,7 +86,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT name, state, control_url, facts, certificate_serial, joined_us, last_seen_us, \
-             number, disabled, disabled_reason, forced_down, \
+             number, disabled, disabled_reason, forced_down, reported, \
              (SELECT COUNT(*) FROM instances WHERE instances.host = hosts.name) AS instances FROM hosts ",
             $rest
         )
@@ -71,6 +108,7 @@ fn read(row: &AnyRow) -> Result<HostRow> {
         disabled: record.flag("disabled")?,
         disabled_reason: record.text_opt("disabled_reason")?,
         forced_down: record.flag("forced_down")?,
+        reported: record.json("reported")?,
     })
 }
 
@@ -105,26 +143,6 @@ impl Store {
         transaction.commit().await.map_err(failed)
     }
 
-    /// Returns whether the host was down until now.
-    pub async fn record_heartbeat(&self, facts: &HostFacts, control_url: &str, now_us: i64) -> Result<bool> {
-        let failed = db("record heartbeat");
-        let came_up = sqlx::query("UPDATE hosts SET state = $2 WHERE name = $1 AND state <> $2")
-            .bind(facts.name.as_str())
-            .bind(HostState::Up.as_str())
-            .execute(&self.reads)
-            .await
-            .map_err(&failed)?;
-        let done = sqlx::query("UPDATE hosts SET facts = $2, control_url = $3, last_seen_us = $4 WHERE name = $1")
-            .bind(facts.name.as_str())
-            .bind(json("host", &facts.name, "facts", facts)?)
-            .bind(control_url)
-            .bind(now_us)
-            .execute(&self.reads)
-            .await
-            .map_err(failed)?;
-        if done.rows_affected() == 0 { Err(not_found("host", &facts.name)) } else { Ok(came_up.rows_affected() > 0) }
-    }
-
     /// Hosts not seen since `before_us` are down from now on. Returns those that were up.
     pub async fn mark_silent_hosts_down(&self, before_us: i64) -> Result<Vec<HostName>> {
         let rows = sqlx::query("UPDATE hosts SET state = $2 WHERE last_seen_us < $1 AND state <> $2 RETURNING name")
@@ -134,6 +152,30 @@ impl Store {
             .await
             .map_err(db("mark hosts down"))?;
         rows.iter().map(|row| Record::new("host", row)?.parsed("name")).collect()
+    }
+
+    /// Of one host, or of all.
+    pub async fn host_marks(&self, only: Option<&HostName>) -> Result<Vec<HostMark>> {
+        let rows = sqlx::query(
+            "SELECT name, state, disabled, disabled_reason, forced_down FROM hosts WHERE $1 = '' OR name = $1 \
+             ORDER BY name LIMIT $2",
+        )
+        .bind(only.map_or("", HostName::as_str))
+        .bind(ROWS_MAX)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(db("read hosts"))?;
+        let read = |row| {
+            let record = Record::new("host", row)?;
+            Ok(HostMark {
+                name: record.parsed("name")?,
+                state: record.parsed("state")?,
+                disabled: record.flag("disabled")?,
+                disabled_reason: record.text_opt("disabled_reason")?,
+                forced_down: record.flag("forced_down")?,
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     pub async fn host(&self, name: &HostName) -> Result<HostRow> {

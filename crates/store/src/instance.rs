@@ -3,11 +3,13 @@
 //! `host` and `epoch` follow the agents' journals: who owns at the higher epoch is right, whatever was written here before.
 
 use sqlx::{Any, Transaction, any::AnyRow};
+use uuid::Uuid;
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId},
     identity::{ProjectId, UserId},
     instance::{InstanceSpec, PowerState},
+    lease::Fence,
     quota::{self as core_quota, Limits, ProjectUse},
     server::{Ownership, ServerDetails},
 };
@@ -17,7 +19,7 @@ use crate::{
     claim::{self, Claim},
     counter,
     error::{Result, StoreError, conflict, db, not_found, unique},
-    quota,
+    pulse, quota,
     record::{Record, bigint, json, stored_words},
     server_group,
 };
@@ -82,6 +84,8 @@ pub struct NewInstance {
     pub details: ServerDetails,
     /// Of its owner's project, where there are any.
     pub limits: Option<Limits>,
+    /// How many servers its owner may have in its group, which is among the details.
+    pub group_members_max: i64,
     pub created_us: i64,
 }
 
@@ -163,8 +167,18 @@ async fn within_limits(transaction: &mut Transaction<'static, Any>, new: &NewIns
     })
 }
 
+/// After the group's turn was taken: two who look at its last place look one after the other.
+async fn join_group(transaction: &mut Transaction<'static, Any>, group: Uuid, new: &NewInstance) -> Result<()> {
+    let Some(user) = &new.owner.user else { return Ok(()) };
+    if server_group::join(transaction, group, new.spec.id, user, new.group_members_max).await? {
+        return Ok(());
+    }
+    let full = Failure::new(FailureCode::Forbidden, "Quota exceeded, too many servers in group");
+    Err(StoreError::Refused { reasons: vec![full.hint("delete servers of the group, or use another one")] })
+}
+
 impl Store {
-    /// The instance and its claim. `admit` is asked with the host's load, while nobody else can claim there.
+    /// The instance, its claim and its place in a group. `admit` is asked with the host's load, while nobody else can claim there.
     pub async fn create_instance(
         &self,
         new: &NewInstance,
@@ -172,6 +186,8 @@ impl Store {
     ) -> Result<()> {
         let mut transaction = self.begin("create server").await?;
         within_limits(&mut transaction, new).await?;
+        let group = new.details.group;
+        claim::take_group_turn(&mut transaction, group).await?;
         claim::take_turn(&mut transaction, &new.host).await?;
         let id = new.spec.id;
         let number = counter::next(&mut transaction, counter::SERVER).await?;
@@ -198,8 +214,11 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(unique("create server", "server", id, "exists already"))?;
-        let claim = Claim { host: &new.host, instance: id, migration: None, room: new.room };
+        let claim = Claim { host: &new.host, instance: id, migration: None, room: new.room, group };
         claim::claim(&mut transaction, &claim, admit).await?;
+        if let Some(group) = group {
+            join_group(&mut transaction, group, new).await?;
+        }
         transaction.commit().await.map_err(db("create server"))
     }
 
@@ -234,23 +253,10 @@ impl Store {
     ///
     /// An agent repeats its report at each heartbeat, so one that a power cut takes comes again.
     pub async fn record_instance_news(&self, news: &InstanceNews, now_us: i64) -> Result<bool> {
-        let failure = news.failure.as_ref().map(|failure| json("server", news.id, "failure", failure)).transpose()?;
-        let done = sqlx::query(
-            "UPDATE instances SET host = $2, epoch = $3, power_state = $4, failure = $5, write_bps = $6, \
-             updated_us = CASE WHEN host = $2 AND COALESCE(power_state, '') = $4 \
-             AND COALESCE(failure, '') = COALESCE($5, '') THEN updated_us ELSE $7 END WHERE id = $1 AND (epoch < $3 OR (epoch = $3 AND host = $2))",
-        )
-        .bind(news.id.to_string())
-        .bind(news.host.as_str())
-        .bind(bigint(news.owned_epoch.0))
-        .bind(json("server", news.id, "power_state", &news.power)?)
-        .bind(failure)
-        .bind(bigint(news.write_bps))
-        .bind(now_us)
-        .execute(&self.reads)
-        .await
-        .map_err(db("record server's state"))?;
-        Ok(done.rows_affected() > 0)
+        let mut transaction = self.begin_lossy("record server's state").await?;
+        let believed = pulse::record_news(&mut transaction, news, now_us).await?;
+        transaction.commit().await.map_err(db("record server's state"))?;
+        Ok(believed)
     }
 
     pub async fn set_desired(&self, id: InstanceId, desired: Desired, now_us: i64) -> Result<()> {
@@ -274,13 +280,15 @@ impl Store {
     ) -> Result<()> {
         let done = sqlx::query(
             "UPDATE instances SET task_state = $3, updated_us = $4, \
-             launched_us = CASE WHEN $3 IS NULL AND power_state IS NOT NULL THEN COALESCE(launched_us, $4) ELSE launched_us END \
-             WHERE id = $1 AND COALESCE(task_state, '') = $2",
+             launched_us = CASE WHEN $3 IS NULL AND power_state IS NOT NULL THEN COALESCE(launched_us, $4) ELSE launched_us END, \
+             fence = COALESCE($5, fence) \
+             WHERE id = $1 AND COALESCE(task_state, '') = $2 AND fence <= COALESCE($5, fence)",
         )
         .bind(id.to_string())
         .bind(from.map_or("", TaskState::as_str))
         .bind(to.map(TaskState::as_str))
         .bind(now_us)
+        .bind(self.fence)
         .execute(&self.writes)
         .await
         .map_err(db("change task"))?;
@@ -288,6 +296,9 @@ impl Store {
             return Ok(());
         }
         let now = self.instance(&id.to_string()).await?.task;
+        if self.fence.is_some() && now == from {
+            return Err(overtaken(id));
+        }
         Err(conflict("server", id, format!("is {}", now.map_or("idle", TaskState::as_str))))
     }
 
@@ -341,14 +352,22 @@ impl Store {
     /// Why it is in error, or that it is not any more.
     pub async fn set_instance_failure(&self, id: InstanceId, failure: Option<&Failure>, now_us: i64) -> Result<()> {
         let failure = failure.map(|failure| json("server", id, "failure", failure)).transpose()?;
-        let done = sqlx::query("UPDATE instances SET failure = $2, updated_us = $3 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(failure)
-            .bind(now_us)
-            .execute(&self.writes)
-            .await
-            .map_err(db("set server's failure"))?;
-        if done.rows_affected() == 0 { Err(not_found("server", id)) } else { Ok(()) }
+        let done = sqlx::query(
+            "UPDATE instances SET failure = $2, updated_us = $3, fence = COALESCE($4, fence) \
+             WHERE id = $1 AND fence <= COALESCE($4, fence)",
+        )
+        .bind(id.to_string())
+        .bind(failure)
+        .bind(now_us)
+        .bind(self.fence)
+        .execute(&self.writes)
+        .await
+        .map_err(db("set server's failure"))?;
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        self.instance(&id.to_string()).await?;
+        Err(overtaken(id))
     }
 
     /// The instance, its claims and its place in a group; refused while a migration of it is unfinished.
@@ -356,10 +375,11 @@ impl Store {
         let failed = db("delete server");
         let mut transaction = self.begin("delete server").await?;
         let done = sqlx::query(
-            "DELETE FROM instances WHERE id = $1 AND NOT EXISTS \
+            "DELETE FROM instances WHERE id = $1 AND fence <= COALESCE($2, fence) AND NOT EXISTS \
              (SELECT 1 FROM migrations WHERE migrations.instance = $1 AND finished_us IS NULL)",
         )
         .bind(id.to_string())
+        .bind(self.fence)
         .execute(&mut *transaction)
         .await
         .map_err(&failed)?;
@@ -369,6 +389,56 @@ impl Store {
         }
         transaction.rollback().await.map_err(failed)?;
         self.instance(&id.to_string()).await?;
-        Err(conflict("server", id, "is migrating: cancel that first"))
+        match self.unfinished_migration_of(id).await? {
+            None => Err(overtaken(id)),
+            Some(_) => Err(conflict("server", id, "is migrating: cancel that first")),
+        }
     }
+
+    /// A server that moves is to be deleted as soon as its move has ended. False if it does not move (any more).
+    pub async fn doom_server(&self, id: InstanceId, now_us: i64) -> Result<bool> {
+        let done = sqlx::query("UPDATE instances SET doomed_us = $2 WHERE id = $1 AND task_state = $3")
+            .bind(id.to_string())
+            .bind(now_us)
+            .bind(TaskState::Migrating.as_str())
+            .execute(&self.writes)
+            .await
+            .map_err(db("doom server"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Those that something is being done to, moves apart, each with the fence of whoever did it last.
+    pub async fn list_busy_instances(&self, ask: &PageAsk) -> Result<Page<(InstanceRow, Fence)>> {
+        let rows = sqlx::query(
+            "SELECT id, name, spec, flavor, image, host, epoch, desired, power_state, task_state, failure, write_bps, project, \
+             user_id, number, details, generation, created_us, updated_us, launched_us, reboots, fence FROM instances \
+             WHERE task_state IS NOT NULL AND task_state <> 'migrating' AND id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(ask.after())
+        .bind(ask.rows())
+        .fetch_all(&self.reads)
+        .await
+        .map_err(db("list servers with a task"))?;
+        let read = |row: &AnyRow| Ok((read(row)?, Fence(Record::new("server", row)?.number("fence")?)));
+        ask.page(&rows, read, |(instance, _)| instance.id.to_string())
+    }
+
+    /// The row as it is now, marked as worked on under this store's fence: no earlier holder can write it any more. `Conflict` for
+    /// an earlier holder.
+    pub async fn seal_instance(&self, id: InstanceId) -> Result<InstanceRow> {
+        let sealed = sqlx::query(
+            "UPDATE instances SET fence = COALESCE($2, fence) WHERE id = $1 AND fence <= COALESCE($2, fence)",
+        )
+        .bind(id.to_string())
+        .bind(self.fence)
+        .execute(&self.writes)
+        .await
+        .map_err(db("seal server"))?;
+        let row = self.server(id).await?;
+        if sealed.rows_affected() == 0 { Err(overtaken(id)) } else { Ok(row) }
+    }
+}
+
+fn overtaken(id: InstanceId) -> StoreError {
+    conflict("server", id, "is worked on by another controller by now")
 }

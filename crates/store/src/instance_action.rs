@@ -172,6 +172,32 @@ impl Store {
         Ok(ended)
     }
 
+    /// Ends what was begun before `before_us` and what no unfinished migration will end: whoever was at it is gone. Returns how many.
+    ///
+    /// A controller that dies between noting an event and what it is about leaves one open.
+    pub async fn end_orphaned_events(&self, before_us: i64, now_us: i64) -> Result<u64> {
+        const GONE: &str = "The controller that was at it ended before it was done.";
+        let rows = sqlx::query(
+            "SELECT events.request_id, events.instance, events.event FROM instance_action_events AS events \
+             WHERE events.finished_us IS NULL AND events.started_us < $1 AND NOT EXISTS (SELECT 1 FROM migrations \
+             WHERE migrations.instance = events.instance AND migrations.request_id = events.request_id \
+             AND migrations.finished_us IS NULL) ORDER BY events.started_us LIMIT $2",
+        )
+        .bind(before_us)
+        .bind(ACTIONS_MAX)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(db("look for orphaned events"))?;
+        let mut ended = 0;
+        for row in &rows {
+            let record = Record::new(OBJECT, row)?;
+            let (instance, request_id) = (record.parsed("instance")?, record.text("request_id")?);
+            let done = self.end_event(instance, &request_id, &record.text("event")?, Some(GONE), now_us).await?;
+            ended += u64::from(done);
+        }
+        Ok(ended)
+    }
+
     /// Newest first.
     pub async fn list_actions(&self, instance: InstanceId) -> Result<Vec<ActionRow>> {
         let rows = sqlx::query(

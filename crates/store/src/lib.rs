@@ -23,10 +23,13 @@ mod instance;
 mod instance_action;
 mod join_token;
 mod key_pair;
+mod lease;
 mod migration;
+mod migration_list;
 mod network;
 mod open;
 mod page;
+mod pulse;
 mod quota;
 mod record;
 mod schema;
@@ -39,7 +42,7 @@ pub use api_token::{ApiToken, TokenRole};
 pub use claim::{HostLoad, Room};
 pub use error::{Result, StoreError};
 pub use flavor::FlavorRow;
-pub use host::{HostChange, HostRow, HostState};
+pub use host::{HostChange, HostMark, HostRow, HostState, Reported};
 pub use host_use::HostUse;
 pub use identity::{
     DomainRow, GrantFilter, GrantRow, GrantScope, Grantee, IdentityToken, ProjectRow, RoleRow, UserRow,
@@ -50,13 +53,16 @@ pub use instance::{Desired, InstanceNews, InstanceRow, NewInstance, TaskState};
 pub use instance_action::{ActionEventRow, ActionRow, EventResult, MOVE_EVENT};
 pub use join_token::NewJoinToken;
 pub use key_pair::{KeyKind, KeyPairRow, NewKeyPair};
+pub use lease::{ControllerRow, LeaseLook};
 pub use migration::{MigrationKind, MigrationNews, MigrationRow, NewMigration};
+pub use migration_list::MigrationFilter;
 pub use network::{
     NetworkError, NetworkRow, NewPort, PortAddress, PortChange, PortFilter, PortHold, PortRow, PortWish, Route,
     RuleDirection, SecurityGroupRow, SecurityGroupRuleRow, SubnetRow,
 };
 pub use open::{Engine, Store};
 pub use page::{PAGE_MAX, Page, PageAsk, every};
+pub use pulse::{Heard, KnownInstance, Pulse};
 pub use quota::ProjectQuotas;
 pub use server::ServerFilter;
 pub use server_group::{GroupLimits, GroupPolicy, GroupRules, ServerGroupRow};

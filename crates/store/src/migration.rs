@@ -5,12 +5,14 @@
 //! instance has at most one unfinished migration (a partial unique index). One whose server is free but whose target still
 //! owes its clean-up is finished, and yet has to be driven on; it keeps its claim on the target.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{Epoch, HostName, InstanceId, MigrationId},
-    migration::coordinator::{Outcome, Phase, Side},
+    migration::coordinator::{Outcome, Phase, Side, Status},
     progress::Progress,
     receipt::Receipt,
     server::Ownership,
@@ -23,6 +25,7 @@ use crate::{
     error::{Result, StoreError, conflict, db, not_found, unique},
     instance::{self, TaskState},
     instance_action::{self, MOVE_EVENT},
+    page::every,
     record::{Record, bigint, json, stored_words},
 };
 
@@ -108,7 +111,9 @@ macro_rules! select {
     };
 }
 
-fn read(row: &AnyRow) -> Result<MigrationRow> {
+pub(crate) use select;
+
+pub(crate) fn read(row: &AnyRow) -> Result<MigrationRow> {
     let record = Record::new(OBJECT, row)?;
     Ok(MigrationRow {
         id: record.parsed("id")?,
@@ -175,10 +180,13 @@ impl Store {
         new: &NewMigration,
         admit: impl FnOnce(&HostLoad) -> std::result::Result<(), Vec<Failure>>,
     ) -> Result<()> {
+        // It has its group for life.
+        let group = self.server(new.instance).await?.details.group;
         let mut transaction = self.begin("create migration").await?;
+        claim::take_group_turn(&mut transaction, group).await?;
         claim::take_turn(&mut transaction, &new.target).await?;
         let name = take_instance(&mut transaction, new).await?;
-        let claim = Claim { host: &new.target, instance: new.instance, migration: Some(new.id), room: new.room };
+        let claim = Claim { host: &new.target, instance: new.instance, migration: Some(new.id), room: new.room, group };
         claim::claim(&mut transaction, &claim, admit).await?;
         let phase = Phase::Queued;
         let number = counter::next(&mut transaction, counter::MIGRATION).await?;
@@ -254,6 +262,44 @@ impl Store {
         ask.page(&rows, read, |migration| migration.id.to_string())
     }
 
+    /// The row as it is now, marked as driven under this store's fence: no earlier holder can write it any more. `Conflict` for an
+    /// earlier holder.
+    pub async fn seal_migration(&self, id: MigrationId) -> Result<MigrationRow> {
+        let sealed = sqlx::query(
+            "UPDATE migrations SET fence = COALESCE($2, fence) WHERE id = $1 AND fence <= COALESCE($2, fence)",
+        )
+        .bind(id.to_string())
+        .bind(self.fence)
+        .execute(&self.writes)
+        .await
+        .map_err(db("seal migration"))?;
+        let row = self.migration(id).await?;
+        if sealed.rows_affected() == 0 { Err(overtaken(id)) } else { Ok(row) }
+    }
+
+    /// Those of some servers that are not finished, of which each has at most one.
+    pub async fn unfinished_migrations(&self) -> Result<BTreeMap<InstanceId, MigrationRow>> {
+        let rows = every(|ask| async move { self.list_unfinished_migrations(&ask).await }).await?;
+        let unfinished = rows.into_iter().filter(|row| row.finished_us.is_none());
+        Ok(unfinished.map(|row| (row.instance, row)).collect())
+    }
+
+    /// Completed ones that ended after `since_us` and of whose verification no end is known.
+    pub async fn list_unverified_migrations(&self, since_us: i64, ask: &PageAsk) -> Result<Page<MigrationRow>> {
+        let rows = sqlx::query(select!(
+            "WHERE finished_us > $3 AND owing_us IS NULL AND status = $4 \
+             AND COALESCE(verification, 'none') IN ('none', 'running') AND id > $1 ORDER BY id LIMIT $2"
+        ))
+        .bind(ask.after())
+        .bind(ask.rows())
+        .bind(since_us)
+        .bind(json(OBJECT, "", "status", &Status::Completed)?)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(db("list migrations"))?;
+        ask.page(&rows, read, |migration| migration.id.to_string())
+    }
+
     pub async fn unfinished_migration_of(&self, instance: InstanceId) -> Result<Option<MigrationRow>> {
         let row = sqlx::query(select!("WHERE instance = $1 AND finished_us IS NULL"))
             .bind(instance.to_string())
@@ -274,8 +320,8 @@ impl Store {
         let mut transaction = self.begin("advance migration").await?;
         let row = sqlx::query(
             "UPDATE migrations SET phase = $3, status = $4, failure = $5, updated_us = $6, finished_us = $7, \
-             owing_us = $8, generation = generation + 1 WHERE id = $1 AND generation = $2 AND finished_us IS NULL \
-             RETURNING id, instance, target, epoch, generation, request_id",
+             owing_us = $8, generation = generation + 1, fence = COALESCE($9, fence) \
+             WHERE id = $1 AND generation = $2 AND finished_us IS NULL AND fence <= COALESCE($9, fence) RETURNING id, instance, target, epoch, generation, request_id",
         )
         .bind(id.to_string())
         .bind(bigint(generation))
@@ -285,6 +331,7 @@ impl Store {
         .bind(now_us)
         .bind(phase.is_over().then_some(now_us))
         .bind(phase.is_owing().then_some(now_us))
+        .bind(self.fence)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(&failed)?;
@@ -327,14 +374,15 @@ impl Store {
         let mut transaction = self.begin("settle migration").await?;
         let row = sqlx::query(
             "UPDATE migrations SET phase = $3, status = $4, updated_us = $5, owing_us = NULL, \
-             generation = generation + 1 WHERE id = $1 AND generation = $2 AND owing_us IS NOT NULL \
-             RETURNING id, generation",
+             generation = generation + 1, fence = COALESCE($6, fence) WHERE id = $1 AND generation = $2 \
+             AND owing_us IS NOT NULL AND fence <= COALESCE($6, fence) RETURNING id, generation",
         )
         .bind(id.to_string())
         .bind(bigint(generation))
         .bind(text(id, "phase", phase)?)
         .bind(text(id, "status", &phase.status())?)
         .bind(now_us)
+        .bind(self.fence)
         .fetch_optional(&mut *transaction)
         .await
         .map_err(&failed)?;
@@ -349,6 +397,7 @@ impl Store {
 
     async fn advanced_meanwhile(&self, id: MigrationId, generation: u64) -> StoreError {
         match self.migration(id).await {
+            Ok(now) if self.fence.is_some() && now.generation == generation => overtaken(id),
             Ok(now) => {
                 let reason = format!("was at step {generation}, and is {:?} at step {} now", now.phase, now.generation);
                 conflict(OBJECT, id, reason)
@@ -366,7 +415,8 @@ impl Store {
         let done = sqlx::query(
             "UPDATE migrations SET step = COALESCE($2, step), progress = COALESCE($3, progress), \
              receipt = COALESCE($4, receipt), verification = COALESCE($5, verification), \
-             cleaned_up = COALESCE($6, cleaned_up), updated_us = $7 WHERE id = $1",
+             cleaned_up = COALESCE($6, cleaned_up), updated_us = $7, fence = COALESCE($8, fence) \
+             WHERE id = $1 AND fence <= COALESCE($8, fence)",
         )
         .bind(id.to_string())
         .bind(news.step.clone())
@@ -375,11 +425,20 @@ impl Store {
         .bind(news.verification.clone())
         .bind(news.cleaned_up.clone())
         .bind(now_us)
+        .bind(self.fence)
         .execute(pool)
         .await
         .map_err(db("record migration's state"))?;
-        if done.rows_affected() == 0 { Err(not_found(OBJECT, id)) } else { Ok(()) }
+        if done.rows_affected() > 0 {
+            return Ok(());
+        }
+        self.migration(id).await?;
+        Err(overtaken(id))
     }
+}
+
+fn overtaken(id: MigrationId) -> StoreError {
+    conflict(OBJECT, id, "is driven by another controller by now")
 }
 
 fn text<T: Serialize>(id: MigrationId, column: &'static str, value: &T) -> Result<String> {
@@ -442,12 +501,16 @@ async fn settle_instance(
 }
 
 async fn end_task(transaction: &mut Transaction<'static, Any>, instance: InstanceId, now_us: i64) -> Result<()> {
-    sqlx::query("UPDATE instances SET task_state = NULL, updated_us = $3 WHERE id = $1 AND task_state = $2")
-        .bind(instance.to_string())
-        .bind(TaskState::Migrating.as_str())
-        .bind(now_us)
-        .execute(&mut **transaction)
-        .await
-        .map_err(db("settle server"))?;
+    sqlx::query(
+        "UPDATE instances SET task_state = CASE WHEN doomed_us IS NULL THEN NULL ELSE $4 END, updated_us = $3 \
+         WHERE id = $1 AND task_state = $2",
+    )
+    .bind(instance.to_string())
+    .bind(TaskState::Migrating.as_str())
+    .bind(now_us)
+    .bind(TaskState::Deleting.as_str())
+    .execute(&mut **transaction)
+    .await
+    .map_err(db("settle server"))?;
     Ok(())
 }

@@ -34,6 +34,8 @@ pub struct Store {
     pub(crate) reads: AnyPool,
     /// Writes that must last.
     pub(crate) writes: AnyPool,
+    /// Of the work under which servers and migrations are written; see [`Store::fenced`].
+    pub(crate) fence: Option<i64>,
 }
 
 impl Store {
@@ -51,11 +53,11 @@ impl Store {
             Engine::Sqlite => {
                 let writes = connect(&url, SQLITE_WRITERS, SQLITE_DURABLE).await?;
                 let reads = connect(&url, SQLITE_READERS, SQLITE_FAST).await?;
-                Store { engine, reads, writes }
+                Store { engine, reads, writes, fence: None }
             }
             Engine::Postgres => {
                 let pool = connect(&url, POSTGRES_CONNECTIONS, POSTGRES).await?;
-                Store { engine, reads: pool.clone(), writes: pool }
+                Store { engine, reads: pool.clone(), writes: pool, fence: None }
             }
         };
         schema::bring_up_to_date(&store).await?;
@@ -77,6 +79,17 @@ impl Store {
         match self.engine {
             Engine::Sqlite => self.writes.begin_with("BEGIN IMMEDIATE").await,
             Engine::Postgres => self.writes.begin().await,
+        }
+        .map_err(db(operation))
+    }
+}
+
+impl Store {
+    /// As [`Store::begin`], for what a power cut may take.
+    pub(crate) async fn begin_lossy(&self, operation: &'static str) -> Result<Transaction<'static, Any>> {
+        match self.engine {
+            Engine::Sqlite => self.reads.begin_with("BEGIN IMMEDIATE").await,
+            Engine::Postgres => self.reads.begin().await,
         }
         .map_err(db(operation))
     }

@@ -11,8 +11,8 @@ use whimbrel_core::{
     instance::PowerState,
 };
 use whimbrel_store::{
-    ApiToken, Desired, Engine, FlavorRow, HostLoad, HostState, ImageDisk, ImageRow, InstanceNews, NewJoinToken,
-    PageAsk, StoreError, TaskState, TokenRole,
+    ApiToken, Desired, Engine, FlavorRow, Heard, HostLoad, HostState, ImageDisk, ImageRow, InstanceNews, NewJoinToken,
+    PageAsk, Pulse, Store, StoreError, TaskState, TokenRole,
 };
 
 use crate::fixture::{Database, NOW_US, ROOM, create_idle, facts, host, instance, uuid};
@@ -132,16 +132,27 @@ pub async fn images(database: Database) {
     assert_eq!(store.image("debian").await.unwrap(), image(2));
 }
 
+async fn beat(store: &Store, control_url: &str, now_us: i64) -> Heard {
+    let pulse = Pulse {
+        host: host("h1"),
+        control_url: control_url.to_owned(),
+        facts: Some(facts("h1")),
+        reported: None,
+        instances: Vec::new(),
+    };
+    store.record_pulses(&[pulse], now_us).await.unwrap().remove(0)
+}
+
 pub async fn hosts(database: Database) {
     let store = database.store().await;
-    assert_not_found(store.record_heartbeat(&facts("h1"), "https://192.0.2.1", 1).await, "host", "h1");
+    assert!(!beat(&store, "https://192.0.2.1", 1).await.known);
     store.record_certificate(&host("h1"), "aa", NOW_US).await.unwrap();
     let joined = store.host(&host("h1")).await.unwrap();
     assert_eq!((joined.state, joined.facts, joined.last_seen_us), (HostState::Down, None, 0));
     store.record_certificate(&host("h1"), "bb", NOW_US + 9).await.unwrap();
 
-    assert!(store.record_heartbeat(&facts("h1"), "https://192.0.2.1", 100).await.unwrap(), "it came up");
-    assert!(!store.record_heartbeat(&facts("h1"), "https://192.0.2.2", 200).await.unwrap(), "it was up");
+    assert!(beat(&store, "https://192.0.2.1", 100).await.came_up);
+    assert!(!beat(&store, "https://192.0.2.2", 200).await.came_up, "it was up");
     let seen = store.host(&host("h1")).await.unwrap();
     assert_eq!((seen.state, seen.last_seen_us, seen.joined_us), (HostState::Up, 200, NOW_US));
     assert_eq!(seen.certificate_serial, "bb");
@@ -151,7 +162,7 @@ pub async fn hosts(database: Database) {
     assert_eq!(store.mark_silent_hosts_down(201).await.unwrap(), [host("h1")]);
     assert!(store.mark_silent_hosts_down(201).await.unwrap().is_empty(), "told once");
     assert_eq!(store.host(&host("h1")).await.unwrap().state, HostState::Down);
-    assert!(store.record_heartbeat(&facts("h1"), "https://192.0.2.2", 300).await.unwrap(), "it came back");
+    assert!(beat(&store, "https://192.0.2.2", 300).await.came_up, "it came back");
     assert_not_found(store.host(&host("h2")).await, "host", "h2");
     store.create_instance(&instance(1, "vm", "h1"), |_| Ok(())).await.unwrap();
     assert_eq!(store.list_hosts(&PageAsk::default()).await.unwrap().items[0].instances, 1);

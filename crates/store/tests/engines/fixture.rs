@@ -98,6 +98,7 @@ pub fn instance(number: u128, name: &str, at: &str) -> NewInstance {
         owner: Default::default(),
         details: Default::default(),
         limits: None,
+        group_members_max: -1,
         created_us: NOW_US,
     }
 }

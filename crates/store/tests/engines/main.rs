@@ -4,6 +4,7 @@ mod fixture;
 mod hosts;
 mod identity;
 mod images;
+mod leases;
 mod migrations;
 mod network;
 mod postgres;
@@ -28,7 +29,7 @@ macro_rules! cases {
     };
 }
 
-const CASES: [(&str, Case); 54] = cases![
+const CASES: [(&str, Case); 62] = cases![
     schema::is_applied_once_by_two_that_start_at_once,
     schema::of_a_newer_version_is_left_alone,
     schema::a_bad_value_is_named,
@@ -63,6 +64,7 @@ const CASES: [(&str, Case); 54] = cases![
     servers::a_task_begins_once_and_restarts_are_counted,
     servers::actions_outlive_their_server,
     servers::a_migration_ends_its_event,
+    servers::what_a_dead_controller_left_open_is_ended,
     servers::a_migration_has_a_number,
     network::a_network_has_its_wire_for_itself,
     network::subnets_do_not_overlap_and_stay_while_used,
@@ -70,6 +72,12 @@ const CASES: [(&str, Case); 54] = cases![
     network::a_port_gets_the_addresses_that_it_asks_for,
     network::a_server_has_all_its_ports_or_none,
     network::security_groups,
+    leases::are_shared_given_back_and_taken_over,
+    leases::of_the_overtaken_write_nothing,
+    leases::what_is_shared_is_set_up_once,
+    leases::a_server_that_moves_goes_after_its_move,
+    leases::moves_are_listed_by_what_is_asked,
+    leases::words_of_many_hosts_are_taken_together,
     migrations::one_migration_of_an_instance_at_a_time,
     migrations::a_refusal_writes_nothing,
     migrations::a_step_is_taken_once,
@@ -82,6 +90,7 @@ const CASES: [(&str, Case); 54] = cases![
     tenancy::server_groups_are_limited_by_project_and_user,
     tenancy::the_last_server_group_is_made_once,
     tenancy::members_are_servers_that_are_there,
+    tenancy::a_group_is_counted_where_a_place_is_taken,
     tenancy::usage_goes_by_project_and_server,
 ];
 

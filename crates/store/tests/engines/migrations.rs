@@ -30,6 +30,7 @@ fn holds(instances: u32, arriving: u32) -> HostLoad {
         arriving,
         arriving_ram_mb: some * ROOM.ram_mb,
         arriving_disk_bytes: some * ROOM.disk_bytes,
+        ..HostLoad::default()
     }
 }
 

@@ -76,6 +76,11 @@ impl Postgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "createdb {name}: {}", said(&made));
+        self.url(name)
+    }
+
+    /// Of a database that was made before.
+    pub fn url(&self, name: &str) -> String {
         format!("postgres://{USER}@localhost/{name}?host={}", self.dir.path().display())
     }
 }

@@ -172,3 +172,35 @@ pub async fn a_migration_has_a_number(database: Database) {
     let missing = store.migration_by_number(3).await.unwrap_err();
     assert!(matches!(missing, StoreError::NotFound { .. }), "{missing}");
 }
+
+pub async fn what_a_dead_controller_left_open_is_ended(database: Database) {
+    let store = database.with_hosts().await;
+    for (number, request, migrates) in [(1, "req-1", true), (2, "req-2", false)] {
+        let new = of(number, "a", "h1", "p1");
+        create_idle(&store, &new).await;
+        let action = ActionRow {
+            request_id: request.to_owned(),
+            instance: new.spec.id,
+            action: "live-migration".to_owned(),
+            asked_by: owner("p1"),
+            started_us: NOW_US,
+            updated_us: None,
+            message: None,
+        };
+        store.begin_action(&action).await.unwrap();
+        store.start_event(new.spec.id, request, MOVE_EVENT, None, NOW_US).await.unwrap();
+        if migrates {
+            let moving = NewMigration { request_id: Some(request.to_owned()), ..migration(10 + number, &new, "h2") };
+            store.create_migration(&moving, |_| Ok(())).await.unwrap();
+        }
+    }
+    assert_eq!(store.end_orphaned_events(NOW_US, NOW_US + 1).await.unwrap(), 0, "somebody may still be at it");
+    assert_eq!(store.end_orphaned_events(NOW_US + 1, NOW_US + 2).await.unwrap(), 1);
+    assert_eq!(store.end_orphaned_events(NOW_US + 1, NOW_US + 2).await.unwrap(), 0);
+    let result = async |number, request: &str| {
+        let (_, events) = store.action(of(number, "a", "h1", "p1").spec.id, request).await.unwrap();
+        (events[0].result, events[0].finished_us)
+    };
+    assert_eq!(result(1, "req-1").await, (None, None), "its migration goes on");
+    assert_eq!(result(2, "req-2").await, (Some(EventResult::Error), Some(NOW_US + 2)));
+}

@@ -7,7 +7,8 @@ use whimbrel_core::{
     quota::{ProjectUse, Quota, Said, UNLIMITED},
 };
 use whimbrel_store::{
-    GroupLimits, GroupPolicy, GroupRules, KeyKind, NewKeyPair, PageAsk, ProjectRow, ServerGroupRow, Store, StoreError,
+    GroupLimits, GroupPolicy, GroupRules, HostLoad, KeyKind, NewKeyPair, PageAsk, ProjectRow, ServerGroupRow, Store,
+    StoreError,
 };
 
 use crate::{
@@ -261,4 +262,40 @@ pub async fn usage_goes_by_project_and_server(database: Database) {
     let row = store.list_usage(Some(&project("p2")), later, &PageAsk::default()).await.unwrap().items.remove(0);
     assert_eq!((row.name.as_str(), row.project, row.has_failed, row.power), ("vm1", project("p2"), false, None));
     assert_eq!((row.spec.vcpus, row.created_us), (2, NOW_US + 1));
+}
+
+pub async fn a_group_is_counted_where_a_place_is_taken(database: Database) {
+    let store = database.with_hosts().await;
+    assert!(store.create_server_group(&group(1, "p1", "u1"), ANY).await.unwrap());
+    let new = |number: u128, at: &str| {
+        let mut new = instance(number, &format!("vm{number}"), at);
+        new.owner.user = Some(user("u1"));
+        new.details.group = Some(uuid(1));
+        new.group_members_max = 3;
+        new
+    };
+    let create = async |number, at: &str, want: (u32, u32)| {
+        let looked = |load: &HostLoad| {
+            assert_eq!((load.group_here, load.group_elsewhere), want, "server {number} at {at}");
+            Ok(())
+        };
+        store.create_instance(&new(number, at), looked).await
+    };
+    create(1, "h1", (0, 0)).await.unwrap();
+    create(2, "h2", (0, 1)).await.unwrap();
+    assert_eq!(store.server_group(uuid(1)).await.unwrap().members.len(), 2, "a place comes with the server");
+    // One that moves counts at both ends.
+    let building = Some(whimbrel_store::TaskState::Building);
+    store.change_task(new(2, "h2").spec.id, building, None, NOW_US).await.unwrap();
+    let moving = crate::fixture::migration(9, &new(2, "h2"), "h1");
+    let looked = |load: &HostLoad| {
+        assert_eq!((load.group_here, load.group_elsewhere), (1, 0), "it is no neighbour of itself");
+        Ok(())
+    };
+    store.create_migration(&moving, looked).await.unwrap();
+    create(3, "h1", (2, 1)).await.unwrap();
+    let full = create(4, "h3", (0, 4)).await.expect_err("a fourth one");
+    assert!(matches!(&full, StoreError::Refused { reasons } if reasons[0].detail.contains("Quota")), "{full:?}");
+    let gone = store.instance("vm4").await;
+    assert_not_found(gone, "server", "vm4");
 }
