@@ -28,7 +28,13 @@ use whimbrel_daemon::{
     serve::Peer,
 };
 
-use crate::{context::Context, facts::Facts, instances::console_tail, migrate::Migrations};
+use crate::{
+    context::Context,
+    facts::Facts,
+    fences::{Fences, only_the_latest},
+    instances::console_tail,
+    migrate::Migrations,
+};
 
 /// A spec with the most disks and the longest command line stays far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -56,6 +62,7 @@ pub fn router(served: Served) -> Router {
         .route("/v1/migrations/{id}/discard", post(discard))
         .route("/v1/migrations/{id}/force", post(force))
         .route("/v1/migrations/{id}/relay", post(relay))
+        .layer(middleware::from_fn_with_state(Arc::new(Fences::default()), only_the_latest))
         .with_state(served);
     guarded(routes)
 }
@@ -237,7 +244,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
 
 /// A failure as an answer.
 #[derive(Debug)]
-struct Refused(Failure);
+pub struct Refused(pub Failure);
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {

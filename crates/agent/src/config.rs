@@ -1,6 +1,7 @@
 //! The agent's TOML file. Every key that an operator may misspell is refused, with line and column.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -28,8 +29,8 @@ pub struct AgentConfig {
     pub control_listen: SocketAddr,
     /// This host's address on the migration network, where other agents bring guests.
     pub data_listen: SocketAddr,
-    /// `https://NAME-OR-IP:PORT`.
-    pub controller_url: String,
+    /// `https://NAME-OR-IP:PORT`, or a list of such where there are several controllers.
+    pub controller_url: ControllerUrls,
     /// Used only while there is no certificate.
     #[serde(default)]
     pub join_token: Option<String>,
@@ -58,6 +59,29 @@ pub struct AgentConfig {
 impl AgentConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         config::load(path)
+    }
+}
+
+/// Any of them will do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ControllerUrls {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl ControllerUrls {
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            ControllerUrls::One(url) => std::slice::from_ref(url),
+            ControllerUrls::Several(urls) => urls,
+        }
+    }
+}
+
+impl fmt::Display for ControllerUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.as_slice().join(" or "))
     }
 }
 
@@ -168,6 +192,10 @@ mod tests {
         assert_eq!(config.state_dir, Path::new("/var/lib/whimbrel"));
         assert_eq!((config.accel, config.disk_cache), (Accel::Auto, DiskCache::Direct));
         assert_eq!(config.qemu_user, None);
+        assert_eq!(config.controller_url.as_slice(), ["https://c:1"]);
+        let several = LEAST.replace("'https://c:1'", "['https://a:1', 'https://b:1']");
+        let config: AgentConfig = config::parse(Path::new("a.toml"), &several).unwrap();
+        assert_eq!(config.controller_url.to_string(), "https://a:1 or https://b:1");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use whimbrel_api::agent::{HEARTBEAT_MS, Heartbeat};
-use whimbrel_core::failure::Failure;
+use whimbrel_core::failure::{Failure, FailureCode};
 
 use crate::{context::Context, facts::Facts};
 
@@ -52,5 +52,13 @@ async fn tell(context: &Context, facts: &Facts) -> Result<(), Failure> {
         control_url: format!("https://{}", context.config.control_listen),
         instances: context.instances.reports().await,
     };
-    context.controller.heartbeat(context.host(), &heartbeat).await
+    // One that does not answer makes way for the next, before this host counts as down.
+    let mut told = context.controller.heartbeat(context.host(), &heartbeat).await;
+    for _ in 1..context.controller.urls() {
+        if !told.as_ref().is_err_and(|failure| failure.code == FailureCode::HostDown) {
+            break;
+        }
+        told = context.controller.heartbeat(context.host(), &heartbeat).await;
+    }
+    told
 }

@@ -54,7 +54,7 @@ pub async fn membership(
         return Err(failure.hint("set its name back, or let it join anew with an empty state_dir").into());
     }
     let tls = tls::client_config(&identity, &ca, Expect::Any(Role::Controller), Protocol::Http)?;
-    let controller = ControllerClient::from_tls(&config.controller_url, tls)?;
+    let controller = ControllerClient::of_any(config.controller_url.as_slice(), tls)?;
     Ok(Membership { identity, ca, controller })
 }
 
@@ -66,7 +66,7 @@ async fn join(config: &AgentConfig, paths: &Paths, shutdown: &CancellationToken)
         return Err(Failure::new(FailureCode::Unauthorized, detail).hint(hint).into());
     };
     let token: JoinToken = token.parse()?;
-    let client = ControllerClient::from_tls(&config.controller_url, tls::join_config(token.ca)?)?;
+    let client = ControllerClient::of_any(config.controller_url.as_slice(), tls::join_config(token.ca)?)?;
     let request = new_signing_request()?;
     let ask = Join { secret: token.secret.reveal(), host: config.name.clone(), csr_pem: request.csr_pem.clone() };
     let joined: Joined = until_answered(shutdown, || client.join(&ask)).await?;
@@ -78,7 +78,7 @@ async fn join(config: &AgentConfig, paths: &Paths, shutdown: &CancellationToken)
     // The CA first: an identity without it could not be used, and would keep the next start from joining.
     ca.save(&paths.ca())?;
     both.save(&paths.identity())?;
-    tracing::info!(host = %config.name, controller = config.controller_url, "joined");
+    tracing::info!(host = %config.name, controller = %config.controller_url, "joined");
     Ok(both)
 }
 

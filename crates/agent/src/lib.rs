@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod cpu_info;
 pub mod facts;
 pub mod fault;
+pub mod fences;
 pub mod heartbeat;
 pub mod hold;
 pub mod hypervisor;

@@ -278,3 +278,7 @@ pub struct Heartbeat {
 }
 
 pub const HEARTBEAT_MS: u64 = 1_000;
+
+/// Of an ask: the work in whose name a controller asks, and its fence, as in `servers/3 17`. An agent that was asked under a higher
+/// fence of that work refuses a lower one with `Unauthorized`: whoever asks was overtaken and does not know it yet.
+pub const FENCE_HEADER: &str = "whimbrel-fence";

@@ -48,7 +48,7 @@ impl Ground {
         );
         let config: crate::config::AgentConfig = toml::from_str(&config).unwrap();
         let http = tls::client_config(&identity, &ca, Expect::Any(Role::Controller), Protocol::Http).unwrap();
-        let controller = ControllerClient::from_tls(&config.controller_url, http).unwrap();
+        let controller = ControllerClient::of_any(config.controller_url.as_slice(), http).unwrap();
         let (paths, hypervisor, images) = (trial.paths.clone(), trial.hypervisor.clone(), trial.images.clone());
         let instances = Instances::load(paths.clone(), hypervisor.clone(), images.clone()).await.unwrap();
         let shutdown = tokio_util::sync::CancellationToken::new();

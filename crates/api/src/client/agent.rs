@@ -7,6 +7,7 @@ use whimbrel_core::{
     failure::Failure,
     host::HostFacts,
     id::{HostName, InstanceId, MigrationId},
+    lease::{Fence, Work},
 };
 
 use super::transport::{CALL_TIME_MAX, Transport};
@@ -34,6 +35,11 @@ impl AgentClient {
             format!("is `whimbrel agent` running on host '{host}', and is the network between controller and host up?");
         let transport = Transport::new(http, control_url, format!("the agent of host '{host}'"), hint)?;
         Ok(AgentClient { transport })
+    }
+
+    /// As the holder of that work: an agent that a later holder has asked refuses this one.
+    pub fn under(self, work: Work, fence: Fence) -> Self {
+        AgentClient { transport: self.transport.with_fence(work, fence) }
     }
 
     pub fn url(&self) -> &str {

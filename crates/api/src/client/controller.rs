@@ -1,6 +1,6 @@
 //! Client of the controller's own API; see the table in [`crate::native`].
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use reqwest::Method;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -12,7 +12,7 @@ use whimbrel_core::{
 
 use super::{
     content,
-    transport::{CALL_TIME_MAX, Transport, http_client, segment},
+    transport::{Transport, http_client, segment},
 };
 use crate::{
     agent::Heartbeat,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Bound of the `…s()` calls that walk all pages.
 const PAGES_MAX: usize = 1_000;
+/// A controller that takes longer is as good as away.
+const HEARTBEAT_TIME_MAX: Duration = Duration::from_secs(5);
 const NO_BODY: Option<&()> = None;
 
 /// Cheap to clone; connections are shared.
@@ -41,6 +43,18 @@ impl ControllerClient {
     /// For agents, whose certificate is in `tls`, and for joining hosts, which have none yet.
     pub fn from_tls(url: &str, tls: rustls::ClientConfig) -> Result<Self, Failure> {
         Ok(ControllerClient { transport: transport(url, tls)? })
+    }
+
+    /// As [`ControllerClient::from_tls`], to whichever of several controllers answers.
+    pub fn of_any(urls: &[impl AsRef<str>], tls: rustls::ClientConfig) -> Result<Self, Failure> {
+        let listed: Vec<&str> = urls.iter().map(AsRef::as_ref).collect();
+        let hint = format!("is a controller running, and is {} its address?", listed.join(" or "));
+        Ok(ControllerClient { transport: Transport::any(http_client(tls)?, urls, "the controller".to_owned(), hint)? })
+    }
+
+    /// How many controllers there are to turn to.
+    pub fn urls(&self) -> usize {
+        self.transport.urls()
     }
 
     pub fn url(&self) -> &str {
@@ -173,7 +187,7 @@ impl ControllerClient {
 
     pub async fn heartbeat(&self, host: &HostName, heartbeat: &Heartbeat) -> Result<(), Failure> {
         let path = format!("/v1/hosts/{}/heartbeat", segment(host.as_str()));
-        self.transport.empty(Method::PUT, &path, Some(heartbeat), CALL_TIME_MAX).await
+        self.transport.empty(Method::PUT, &path, Some(heartbeat), HEARTBEAT_TIME_MAX).await
     }
 
     async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Failure> {

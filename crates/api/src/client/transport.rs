@@ -1,12 +1,22 @@
 //! One HTTP call: deadline, bound, and an error in words.
 
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
-use whimbrel_core::failure::{Failure, FailureCode};
+use whimbrel_core::{
+    failure::{Failure, FailureCode},
+    lease::{Fence, Work},
+};
 
-use crate::{openstack::identity::AUTH_TOKEN, problem::Problem};
+use crate::{agent::FENCE_HEADER, openstack::identity::AUTH_TOKEN, problem::Problem};
 
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// A call that moves no bulk content ends by then.
@@ -50,9 +60,13 @@ enum Token {
 #[derive(Clone, Debug)]
 pub(super) struct Transport {
     http: reqwest::Client,
-    /// Without a slash at the end.
-    url: String,
+    /// Without a slash at the end. Where there are several, any of them will do.
+    urls: Arc<[String]>,
+    /// Which one is asked; all clones turn away together from one that does not answer.
+    current: Arc<AtomicUsize>,
     token: Option<Token>,
+    /// The work in whose name an agent is asked, and its fence.
+    fence: Option<String>,
     /// `the controller`, `the agent of host 'h1'`.
     peer: String,
     /// What to do when it cannot be reached.
@@ -66,12 +80,45 @@ impl Transport {
         peer: String,
         unreachable_hint: String,
     ) -> Result<Self, Failure> {
-        let parsed = reqwest::Url::parse(url).ok().filter(|parsed| parsed.scheme() == "https" && parsed.has_host());
-        if parsed.is_none() {
-            return Err(Failure::new(FailureCode::BadRequest, format!("'{url}' is no URL of {peer}"))
-                .hint("it has the form https://NAME-OR-IP:PORT"));
+        Transport::any(http, &[url], peer, unreachable_hint)
+    }
+
+    /// To whichever of them answers.
+    pub(super) fn any(
+        http: reqwest::Client,
+        urls: &[impl AsRef<str>],
+        peer: String,
+        unreachable_hint: String,
+    ) -> Result<Self, Failure> {
+        let is_url =
+            |url: &str| reqwest::Url::parse(url).is_ok_and(|parsed| parsed.scheme() == "https" && parsed.has_host());
+        let bad =
+            |what: String| Failure::new(FailureCode::BadRequest, what).hint("it has the form https://NAME-OR-IP:PORT");
+        if let Some(url) = urls.iter().map(AsRef::as_ref).find(|url| !is_url(url)) {
+            return Err(bad(format!("'{url}' is no URL of {peer}")));
         }
-        Ok(Transport { http, url: url.trim_end_matches('/').to_owned(), token: None, peer, unreachable_hint })
+        if urls.is_empty() {
+            return Err(bad(format!("no URL of {peer} is given")));
+        }
+        let urls = urls.iter().map(|url| url.as_ref().trim_end_matches('/').to_owned()).collect();
+        Ok(Transport { http, urls, current: Arc::default(), token: None, fence: None, peer, unreachable_hint })
+    }
+
+    pub(super) fn with_fence(mut self, work: Work, fence: Fence) -> Self {
+        self.fence = Some(format!("{work} {}", fence.0));
+        self
+    }
+
+    /// How many there are to turn to.
+    pub(super) fn urls(&self) -> usize {
+        self.urls.len()
+    }
+
+    /// The one that was asked does not answer: the next call goes to another.
+    fn turn_away(&self, from: usize) {
+        let next = (from + 1) % self.urls.len();
+        // Somebody else may have turned away already.
+        let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(super) fn with_token(mut self, token: &str) -> Self {
@@ -85,7 +132,7 @@ impl Transport {
     }
 
     pub(super) fn url(&self) -> &str {
-        &self.url
+        self.urls.get(self.current.load(Ordering::Relaxed)).map_or("", String::as_str)
     }
 
     pub(super) fn peer(&self) -> &str {
@@ -146,14 +193,20 @@ impl Transport {
 
     pub(super) fn parse<A: DeserializeOwned>(&self, method: &Method, path: &str, bytes: &[u8]) -> Result<A, Failure> {
         serde_json::from_slice(bytes).map_err(|error| {
-            let detail =
-                format!("{} at {} answered {method} {path} with what is no such answer: {error}", self.peer, self.url);
+            let detail = format!(
+                "{} at {} answered {method} {path} with what is no such answer: {error}",
+                self.peer,
+                self.url()
+            );
             Failure::new(FailureCode::Internal, detail).hint("are both sides of the same version?")
         })
     }
 
     pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method, format!("{}{path}", self.url()));
+        if let Some(fence) = &self.fence {
+            request = request.header(FENCE_HEADER, fence);
+        }
         match &self.token {
             Some(Token::Bearer(token)) => request.bearer_auth(token),
             Some(Token::Keystone(token)) => request.header(AUTH_TOKEN, token),
@@ -162,7 +215,12 @@ impl Transport {
     }
 
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
-        request.send().await.map_err(|error| self.broken(&error))
+        let asked = self.current.load(Ordering::Relaxed);
+        request.send().await.map_err(|error| {
+            let failure = self.broken(&error);
+            self.turn_away(asked);
+            failure
+        })
     }
 
     /// The body of a good answer, or the failure that the answer tells.
@@ -178,7 +236,8 @@ impl Transport {
             if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
                 let detail = format!(
                     "{} at {} answered {method} {path} with more than {ANSWER_BYTES_MAX} bytes",
-                    self.peer, self.url
+                    self.peer,
+                    self.url()
                 );
                 return Err(Failure::new(FailureCode::Internal, detail));
             }
@@ -202,14 +261,14 @@ impl Transport {
             _ => FailureCode::Internal,
         };
         let said = if text.trim().is_empty() { String::new() } else { format!(": {}", text.trim()) };
-        Failure::new(code, format!("{} at {} answered {method} {path} with {status}{said}", self.peer, self.url))
+        Failure::new(code, format!("{} at {} answered {method} {path} with {status}{said}", self.peer, self.url()))
             .hint("is that the right URL, and are both sides of the same version?")
     }
 
     /// No whole answer came.
     pub(super) fn broken(&self, error: &reqwest::Error) -> Failure {
         let why = chain(error);
-        let (peer, url) = (&self.peer, &self.url);
+        let (peer, url) = (&self.peer, self.url());
         if why.contains("certificate") || why.contains("alert") {
             return Failure::new(FailureCode::Unauthorized, format!("TLS with {peer} at {url} failed: {why}"))
                 .hint("is the CA certificate in use that of this controller, and is the clock right?");
@@ -228,7 +287,7 @@ impl Transport {
         let detail = format!(
             "{what}: no byte moved to or from {} at {} for {} s",
             self.peer,
-            self.url,
+            self.url(),
             CONTENT_STALL_MAX.as_secs()
         );
         Failure::new(FailureCode::HostDown, detail).hint(self.unreachable_hint.clone())

@@ -146,6 +146,27 @@ pub fn object<R>(tables: &[&[Field<R>]], record: &R, view: &View) -> Value {
     Value::Object(rows.filter_map(|field| Some((field.name.to_owned(), read(field)?))).collect())
 }
 
+/// As [`object`], but as text at the end of `out`: of a long list, no more than one field is held beside its text.
+pub fn write<R>(tables: &[&[Field<R>]], record: &R, view: &View, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    let mut before = b'{';
+    for field in tables.iter().flat_map(|table| table.iter()).filter(|field| field.applies(view)) {
+        let value = match field.read {
+            Read::Always(read) => Some(read(record, view)),
+            Read::Maybe(read) => read(record, view),
+        };
+        let Some(value) = value else { continue };
+        out.push(std::mem::replace(&mut before, b','));
+        serde_json::to_writer(&mut *out, field.name)?;
+        out.push(b':');
+        serde_json::to_writer(&mut *out, &value)?;
+    }
+    if before == b'{' {
+        out.push(before);
+    }
+    out.push(b'}');
+    Ok(())
+}
+
 /// What the tests of the resources look through.
 #[cfg(test)]
 pub(super) mod seen {

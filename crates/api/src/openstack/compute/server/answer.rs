@@ -110,6 +110,37 @@ pub fn detail(servers: &[Server], next: Option<&str>, view: &View) -> Value {
     view.page(COLLECTION, "servers/detail", items, next)
 }
 
+/// The text of [`detail`], made server by server: a page of a thousand is never there as a tree.
+#[derive(Debug, Default)]
+pub struct DetailText {
+    out: Vec<u8>,
+}
+
+impl DetailText {
+    pub fn add(&mut self, server: &Server, view: &View) -> serde_json::Result<()> {
+        match self.out.is_empty() {
+            true => self.out.extend_from_slice(DETAIL_BEGIN),
+            false => self.out.push(b','),
+        }
+        shape::write(&[SHORT, BASE, PLACE], server, view, &mut self.out)
+    }
+
+    pub fn finish(mut self, next: Option<&str>, view: &View) -> serde_json::Result<Vec<u8>> {
+        if self.out.is_empty() {
+            self.out.extend_from_slice(DETAIL_BEGIN);
+        }
+        self.out.push(b']');
+        if let Some(query) = next {
+            self.out.extend_from_slice(b",\"servers_links\":");
+            serde_json::to_writer(&mut self.out, &json!([view.next_link("servers/detail", query)]))?;
+        }
+        self.out.push(b'}');
+        Ok(self.out)
+    }
+}
+
+const DETAIL_BEGIN: &[u8] = b"{\"servers\":[";
+
 /// `GET /servers/{id}`.
 pub fn show(server: &Server, view: &View) -> Value {
     json!({ "server": shape::object(&[SHORT, BASE, PLACE, GROUPS], server, view) })

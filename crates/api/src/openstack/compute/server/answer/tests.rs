@@ -229,3 +229,18 @@ fn lists_are_short_and_a_create_says_where_it_will_be() {
     assert_eq!(body["server"].get("adminPass"), None);
     assert_eq!(reserved("r-1"), json!({"reservation_id": "r-1"}));
 }
+
+#[test]
+fn the_text_of_a_page_is_the_page() {
+    let servers = [server(), server(), server()];
+    for (count, next) in [(0, None), (1, None), (3, Some("limit=3&marker=x"))] {
+        let mut text = DetailText::default();
+        let view = admin(96);
+        for server in &servers[..count] {
+            text.add(server, &view).unwrap();
+        }
+        let text = text.finish(next, &view).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(read, detail(&servers[..count], next, &view));
+    }
+}
