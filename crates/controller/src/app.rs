@@ -15,7 +15,7 @@ use whimbrel_daemon::{
 use whimbrel_store::{HostRow, PageAsk, Store};
 
 use crate::{
-    agents::Agents, answer::failure_of, heartbeat::Heartbeats, image::Vault, migrate::Drivers,
+    agents::Agents, answer::failure_of, heartbeat::Heartbeats, image::Vault, leases::Leases, migrate::Drivers,
     openstack::identity::Passwords,
 };
 
@@ -33,6 +33,7 @@ pub struct App {
     pub agents: Agents,
     pub heartbeats: Heartbeats,
     pub drivers: Drivers,
+    pub leases: Leases,
     pub passwords: Passwords,
     /// Something about a server changed: the reconciler need not wait for its next look.
     pub servers_changed: Notify,

@@ -47,11 +47,11 @@ impl App {
         };
         let mut known = self.sizes_at(&host.name).await?;
         let mut reported_disk_bytes = 0_u64;
-        for report in self.heartbeats.instances(&host.name) {
+        for report in &host.reported {
             let bytes = match known.remove(&report.id) {
                 Some(bytes) => bytes,
                 None => match self.store.instance(&report.id.to_string()).await {
-                    Ok(instance) if report.migration.is_some() => virtual_bytes(&instance.spec),
+                    Ok(instance) if report.migrating => virtual_bytes(&instance.spec),
                     Ok(_) | Err(StoreError::NotFound { .. }) => 0,
                     Err(error) => return Err(error),
                 },

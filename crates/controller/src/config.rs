@@ -25,16 +25,19 @@ pub struct ControllerConfig {
     /// DNS names and addresses for its certificate, beside that of `listen`.
     #[serde(default)]
     pub names: Vec<String>,
-    /// CA, database and image content.
+    /// What is this controller's own and, unless said otherwise, database and `shared_dir`.
     #[serde(default = "state_dir")]
     pub state_dir: PathBuf,
+    /// CA, the admin's token and image content: the same directory, shared, for all controllers of one database.
+    #[serde(default)]
+    pub shared_dir: Option<PathBuf>,
     /// `sqlite:…` or `postgres:…`; a SQLite file in `state_dir` by default.
     #[serde(default)]
     pub database_url: Option<String>,
-    /// Written at the first start, mode 0600, with a random token of an admin; `admin.token` in `state_dir` by default.
+    /// Written at the first start, mode 0600, with a random token of an admin; `admin.token` in `shared_dir` by default.
     #[serde(default)]
     pub admin_token_file: Option<PathBuf>,
-    /// This controller's name in its certificate.
+    /// This controller's name, in its certificate and beside what it does: no two controllers of one database have the same.
     #[serde(default = "name")]
     pub name: HostName,
 }
@@ -62,8 +65,12 @@ impl ControllerConfig {
         self.database_url.clone().unwrap_or_else(default)
     }
 
+    pub fn shared_dir(&self) -> &Path {
+        self.shared_dir.as_deref().unwrap_or(&self.state_dir)
+    }
+
     pub fn admin_token_file(&self) -> PathBuf {
-        self.admin_token_file.clone().unwrap_or_else(|| self.state_dir.join(ADMIN_TOKEN_FILE))
+        self.admin_token_file.clone().unwrap_or_else(|| self.shared_dir().join(ADMIN_TOKEN_FILE))
     }
 
     /// Names for tools that compare them with the URL; an unspecified address (`0.0.0.0`) is no name of anyone.
@@ -96,6 +103,9 @@ mod tests {
         assert_eq!(config.database_url(), "sqlite:/var/lib/whimbrel/controller/controller.db");
         assert_eq!(config.admin_token_file(), Path::new("/var/lib/whimbrel/controller/admin.token"));
         assert_eq!(config.name.as_str(), "controller");
+        assert_eq!(config.shared_dir(), config.state_dir);
+        let several = parse("listen = '10.0.0.1:7443'\nname = 'c1'\nshared_dir = '/srv/w'").unwrap();
+        assert_eq!(several.admin_token_file(), Path::new("/srv/w/admin.token"));
         assert_eq!(config.certificate_names().addresses, [config.listen.ip()]);
     }
 

@@ -21,12 +21,14 @@ mod config_drive;
 mod extract;
 mod heartbeat;
 mod image;
+mod leases;
 mod migrate;
 mod openstack;
 mod placement;
 mod places;
 mod reconcile;
 mod server_view;
+mod shared_dir;
 mod spec;
 mod start;
 

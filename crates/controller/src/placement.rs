@@ -34,6 +34,8 @@ pub struct NewServer {
     pub details: ServerDetails,
     pub wishes: Wishes,
     pub limits: Option<Limits>,
+    /// How many servers its owner may have in its group.
+    pub group_members_max: i64,
 }
 
 /// A host that might take the server.
@@ -49,12 +51,12 @@ pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<Offer>> {
     if let Some(name) = named {
         let host = app.host(name).await?;
         let books = app.books(&host).await??;
-        return Ok(vec![Offer { books, place: place_of(&host, &aggregates), host: host.name }]);
+        return Ok(vec![Offer { books, place: place_of(&host.mark(), &aggregates), host: host.name }]);
     }
     let mut candidates = Vec::new();
     for host in app.all_hosts().await? {
         if let Ok(books) = app.books(&host).await? {
-            candidates.push(Offer { books, place: place_of(&host, &aggregates), host: host.name });
+            candidates.push(Offer { books, place: place_of(&host.mark(), &aggregates), host: host.name });
         }
     }
     Ok(candidates)
@@ -63,10 +65,9 @@ pub async fn candidates(app: &App, named: Option<&str>) -> Answer<Vec<Offer>> {
 /// Takes the best host whose room is still free when its turn comes.
 pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer<InstanceId> {
     let spec = &wanted.spec;
-    let mut facts = Vec::new();
-    for offer in candidates {
-        facts.push(offer.books.with(&app.store.host_load(&offer.host).await?));
-    }
+    let loads = app.store.host_loads().await?;
+    let load = |offer: &Offer| loads.get(&offer.host).copied().unwrap_or_default();
+    let facts: Vec<HostFacts> = candidates.iter().map(|offer| offer.books.with(&load(offer))).collect();
     let question = Wanted { wishes: &wanted.wishes, ..Wanted::new(spec) };
     let offered = facts.iter().zip(candidates);
     let offered: Vec<Candidate<'_>> =
@@ -86,11 +87,15 @@ pub async fn place(app: &App, wanted: NewServer, candidates: &[Offer]) -> Answer
             owner: wanted.owner.clone(),
             details: wanted.details.clone(),
             limits: wanted.limits.clone(),
+            group_members_max: wanted.group_members_max,
             created_us: App::now_us(),
         };
-        let admit = |load: &HostLoad| match placement(spec, &books.with(load)).check() {
-            reasons if reasons.is_empty() => Ok(()),
-            reasons => Err(reasons),
+        let group = wanted.wishes.group.as_ref();
+        let admit = |load: &HostLoad| {
+            let mut reasons = placement(spec, &books.with(load)).check();
+            let admitted = group.map(|group| group.admits(&new.host, load.group_here, load.group_elsewhere));
+            reasons.extend(admitted.and_then(Result::err));
+            if reasons.is_empty() { Ok(()) } else { Err(reasons) }
         };
         match app.store.create_instance(&new, admit).await {
             Ok(()) => {

@@ -1,9 +1,30 @@
 //! Hosts as the scheduler sees them: what operators decided about each, and what its aggregates say of it.
 
-use whimbrel_core::schedule::{Place, Reach, ZONE_KEY};
-use whimbrel_store::{AggregateRow, HostRow, HostState};
+use std::collections::HashMap;
 
-pub fn place_of(host: &HostRow, aggregates: &[AggregateRow]) -> Place {
+use whimbrel_core::{
+    id::HostName,
+    schedule::{Place, Reach, ZONE_KEY},
+};
+use whimbrel_store::{AggregateRow, HostMark, HostState};
+
+pub fn place_of(host: &HostMark, aggregates: &[AggregateRow]) -> Place {
+    place(host, aggregates.iter().filter(|aggregate| aggregate.hosts.contains(&host.name)))
+}
+
+/// Of many hosts at once.
+pub fn places_of(hosts: &[HostMark], aggregates: &[AggregateRow]) -> HashMap<HostName, Place> {
+    let mut around: HashMap<&HostName, Vec<&AggregateRow>> = HashMap::new();
+    for aggregate in aggregates {
+        for host in &aggregate.hosts {
+            around.entry(host).or_default().push(aggregate);
+        }
+    }
+    let of = |host: &HostMark| place(host, around.get(&host.name).into_iter().flatten().copied());
+    hosts.iter().map(|host| (host.name.clone(), of(host))).collect()
+}
+
+fn place<'a>(host: &HostMark, aggregates: impl Iterator<Item = &'a AggregateRow>) -> Place {
     let mut place = Place {
         reach: match (host.forced_down, host.state) {
             (true, HostState::Up | HostState::Down) => Reach::ForcedDown,
@@ -14,7 +35,7 @@ pub fn place_of(host: &HostRow, aggregates: &[AggregateRow]) -> Place {
         disabled_reason: host.disabled_reason.clone(),
         ..Place::default()
     };
-    for aggregate in aggregates.iter().filter(|aggregate| aggregate.hosts.contains(&host.name)) {
+    for aggregate in aggregates {
         for (key, value) in &aggregate.metadata {
             place.metadata.entry(key.clone()).or_default().insert(value.clone());
         }
@@ -29,16 +50,9 @@ mod tests {
 
     #[test]
     fn a_host_has_all_that_its_aggregates_say() {
-        let row = |state, forced_down| HostRow {
+        let row = |state, forced_down| HostMark {
             name: "h1".parse().unwrap(),
             state,
-            control_url: None,
-            facts: None,
-            certificate_serial: String::new(),
-            joined_us: 0,
-            last_seen_us: 0,
-            instances: 0,
-            number: 1,
             disabled: true,
             disabled_reason: Some("kernel".to_owned()),
             forced_down,
@@ -59,6 +73,7 @@ mod tests {
         ];
         let place = place_of(&row(HostState::Up, false), &aggregates);
         assert_eq!((place.zone(), place.disabled, place.disabled_reason.as_deref()), ("z1", true, Some("kernel")));
+        assert_eq!(places_of(&[row(HostState::Up, false)], &aggregates)[&row(HostState::Up, false).name], place);
         assert_eq!(place.metadata["disk"].iter().map(String::as_str).collect::<Vec<_>>(), ["nvme", "ssd"]);
         let check = |state, forced_down, want| assert_eq!(place_of(&row(state, forced_down), &[]).reach, want);
         check(HostState::Up, false, Reach::Up);

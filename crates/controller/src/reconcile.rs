@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Ground rules: level-triggered and idempotent, periodic and nudged; one ask per server at a time, `ASKS_MAX` in all; a
-//! host that does not answer is asked again, a host that refuses ends the task with its reason. A guest that stopped or
+//! host that does not answer is asked again, a host that refuses ends the task with its reason; only servers of shards whose lease is
+//! this controller's, under its fence. A guest that stopped or
 //! crashed by itself is left as it is until somebody says `start`. A server that migrates belongs to its migration.
 
 use std::{
@@ -16,22 +17,28 @@ use std::{
 };
 
 use tokio::sync::Semaphore;
-use whimbrel_api::agent::{self, InstanceAsk, InstanceReport, RebootAsk, RebootHow};
+use whimbrel_api::{
+    agent::{self, InstanceAsk, InstanceReport, RebootAsk, RebootHow},
+    client::AgentClient,
+};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
     id::{HostName, InstanceId},
     instance::PowerState,
+    lease::Fence,
 };
-use whimbrel_store::{Desired, HostState, InstanceNews, InstanceRow, PageAsk, StoreError, TaskState};
+use whimbrel_store::{Desired, HostRow, HostState, InstanceNews, InstanceRow, PageAsk, Store, StoreError, TaskState};
 
 use crate::{
     answer::failure_of,
     app::{App, Shared},
     config_drive,
+    leases::Turn,
     openstack::network::allocate,
 };
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What another controller was asked for is found by looking.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Heartbeats of many hosts nudge; a look over all servers is not free.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(50);
 const ASKS_MAX: usize = 32;
@@ -56,16 +63,16 @@ pub async fn run(app: Shared) {
 #[derive(Default)]
 struct Asked(Mutex<HashSet<InstanceId>>);
 
-struct Turn(Arc<Asked>, InstanceId);
+struct Alone(Arc<Asked>, InstanceId);
 
 impl Asked {
-    fn take(self: &Arc<Self>, id: InstanceId) -> Option<Turn> {
+    fn take(self: &Arc<Self>, id: InstanceId) -> Option<Alone> {
         let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        new.then(|| Turn(self.clone(), id))
+        new.then(|| Alone(self.clone(), id))
     }
 }
 
-impl Drop for Turn {
+impl Drop for Alone {
     fn drop(&mut self) {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
@@ -74,17 +81,18 @@ impl Drop for Turn {
 async fn look(app: &Shared, asked: &Arc<Asked>, slots: &Arc<Semaphore>) -> Result<(), StoreError> {
     let mut ask = PageAsk::default();
     loop {
-        let page = app.store.list_instances(None, &ask).await?;
-        for row in page.items {
-            let Some(task) = row.task.filter(|task| *task != TaskState::Migrating) else { continue };
-            let Some(turn) = asked.take(row.id) else { continue };
+        let page = app.store.list_busy_instances(&ask).await?;
+        for (row, fence) in page.items {
+            let Some(turn) = app.leases.of(row.id) else { continue };
+            let Some(alone) = asked.take(row.id) else { continue };
             let (app, slots) = (app.clone(), slots.clone());
             app.tasks.clone().spawn(async move {
-                let _turn = turn;
+                let _alone = alone;
                 let Ok(_slot) = slots.acquire().await else { return };
                 tokio::select! {
                     () = app.shutdown.cancelled() => {}
-                    () = work(&app, &row, task) => {}
+                    () = turn.lost.cancelled() => {}
+                    () = begin(&app, row, fence, &turn) => {}
                 }
             });
         }
@@ -95,7 +103,36 @@ async fn look(app: &Shared, asked: &Arc<Asked>, slots: &Arc<Semaphore>) -> Resul
     }
 }
 
-async fn work(app: &App, row: &InstanceRow, task: TaskState) {
+/// Whoever worked on the server before cannot write it any more, and what it wrote last is known.
+async fn begin(app: &App, row: InstanceRow, fence: Fence, turn: &Turn) {
+    let store = app.store.fenced(turn.fence);
+    let row = match fence < turn.fence {
+        false => Ok(row),
+        true => store.seal_instance(row.id).await,
+    };
+    match row {
+        Ok(row) => work(&Work { app, store, turn }, &row).await,
+        Err(StoreError::NotFound { .. }) => {}
+        Err(error) => tracing::warn!(%error, "a server cannot be worked on now"),
+    }
+}
+
+/// What is done for one server, and under which lease.
+struct Work<'a> {
+    app: &'a App,
+    /// Bears the fence of the turn.
+    store: Store,
+    turn: &'a Turn,
+}
+
+impl Work<'_> {
+    fn agent_of(&self, host: &HostRow) -> Result<AgentClient, Failure> {
+        Ok(self.app.agents.of(host)?.under(self.turn.work, self.turn.fence))
+    }
+}
+
+async fn work(work: &Work<'_>, row: &InstanceRow) {
+    let Some(task) = row.task else { return };
     let done = match task {
         TaskState::Building
         | TaskState::Starting
@@ -103,8 +140,8 @@ async fn work(app: &App, row: &InstanceRow, task: TaskState) {
         | TaskState::Pausing
         | TaskState::Unpausing
         | TaskState::Rebooting
-        | TaskState::RebootingHard => bring(app, row, task).await,
-        TaskState::Deleting => delete(app, row).await,
+        | TaskState::RebootingHard => bring(work, row, task).await,
+        TaskState::Deleting => delete(work, row).await,
         TaskState::Migrating => Ok(()),
     };
     match done {
@@ -114,7 +151,7 @@ async fn work(app: &App, row: &InstanceRow, task: TaskState) {
         }
         Err(failure) => {
             tracing::warn!(server = %row.id, %task, %failure, "a server's task failed");
-            if let Err(error) = end_with(app, row, task, &failure).await {
+            if let Err(error) = end_with(&work.store, row, task, &failure).await {
                 tracing::warn!(server = %row.id, %error, "cannot note that a server's task failed");
             }
         }
@@ -126,16 +163,17 @@ fn passes(code: FailureCode) -> bool {
     matches!(code, FailureCode::HostDown | FailureCode::Unauthorized)
 }
 
-async fn end_with(app: &App, row: &InstanceRow, task: TaskState, failure: &Failure) -> Result<(), StoreError> {
-    app.store.set_instance_failure(row.id, Some(failure), App::now_us()).await?;
+async fn end_with(store: &Store, row: &InstanceRow, task: TaskState, failure: &Failure) -> Result<(), StoreError> {
+    store.set_instance_failure(row.id, Some(failure), App::now_us()).await?;
     // A deletion is asked for again until it is done: what else could end it?
     if task == TaskState::Deleting {
         return Ok(());
     }
-    app.store.change_task(row.id, Some(task), None, App::now_us()).await
+    store.change_task(row.id, Some(task), None, App::now_us()).await
 }
 
-async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Failure> {
+async fn bring(work: &Work<'_>, row: &InstanceRow, task: TaskState) -> Result<(), Failure> {
+    let app = work.app;
     let host = app.store.host(&row.host).await.map_err(failure_of)?;
     if host.state == HostState::Down {
         return Err(Failure::new(FailureCode::HostDown, format!("host '{}' is down", host.name)));
@@ -146,7 +184,7 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
         Desired::Stopped => agent::Desired::Stopped,
     };
     let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot: reboot(row, task) };
-    let report = app.agents.of(&host)?.put_instance(&ask).await?;
+    let report = work.agent_of(&host)?.put_instance(&ask).await?;
     note(app, &host.name, &report).await?;
     if report.power == PowerState::Crashed {
         let detail = format!("QEMU of server '{}' on host '{}' crashed", row.name, host.name);
@@ -156,7 +194,7 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
     if !agrees(row.desired, report.power) {
         return Ok(());
     }
-    match app.store.change_task(row.id, Some(task), None, App::now_us()).await {
+    match work.store.change_task(row.id, Some(task), None, App::now_us()).await {
         // Something newer is wanted meanwhile.
         Ok(()) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(failure_of(error)),
@@ -189,6 +227,7 @@ async fn note(app: &App, host: &HostName, report: &InstanceReport) -> Result<(),
         failure: report.failure.clone(),
         write_bps: report.write_bps,
     };
+    app.heartbeats.recheck(host);
     app.store.record_instance_news(&news, App::now_us()).await.map(drop).map_err(failure_of)
 }
 
@@ -204,7 +243,8 @@ fn agrees(desired: Desired, power: PowerState) -> bool {
 }
 
 /// Its owner first: when that host has let go, no guest can run any more.
-async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
+async fn delete(work: &Work<'_>, row: &InstanceRow) -> Result<(), Failure> {
+    let app = work.app;
     let mut hosts = vec![row.host.clone()];
     let mut ask = PageAsk::default();
     loop {
@@ -231,7 +271,7 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
         if host.state == HostState::Down {
             return Err(Failure::new(FailureCode::HostDown, format!("host '{name}' is down and may hold disks of it")));
         }
-        match app.agents.of(&host)?.delete_instance(row.id).await {
+        match work.agent_of(&host)?.delete_instance(row.id).await {
             Err(failure) if failure.code == FailureCode::NotFound => {}
             other => other?,
         }
@@ -239,7 +279,7 @@ async fn delete(app: &App, row: &InstanceRow) -> Result<(), Failure> {
     // Before its row: what is left when this fails is asked for again.
     allocate::release(&app.store, row.id, App::now_us()).await.map_err(failure_of)?;
     config_drive::forget(app, &row.spec).await?;
-    app.store.delete_instance(row.id).await.map_err(failure_of)?;
+    work.store.delete_instance(row.id).await.map_err(failure_of)?;
     tracing::info!(server = %row.id, name = row.name, "server deleted");
     Ok(())
 }

@@ -7,8 +7,8 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use whimbrel_daemon::{
     clock::Timestamp,
-    durable,
-    pki::{Authority, Names, Secret, renewal},
+    durable, open_files,
+    pki::{Names, Secret, renewal},
     serve::{ServeLimits, serve},
     shutdown, tcp,
     telemetry::{self, LogFormat},
@@ -23,12 +23,14 @@ use crate::{
     config::ControllerConfig,
     heartbeat::{self, Heartbeats},
     image::Vault,
+    leases::{self, Leases},
     migrate::{self, Drivers},
     openstack::{
+        compute::servers::history,
         identity::{self, Passwords},
         network,
     },
-    reconcile,
+    reconcile, shared_dir,
 };
 
 const TOKEN_BYTES_MAX: u64 = 4096;
@@ -37,6 +39,7 @@ const ADMIN_TOKEN_NAME: &str = "admin";
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: ControllerConfig) -> anyhow::Result<()> {
     telemetry::init(LogFormat::Text, None)?;
+    open_files::allow_many();
     let shutdown = shutdown::on_signals()?;
     Controller::start(config, shutdown).await?.wait().await
 }
@@ -53,9 +56,9 @@ impl Controller {
     pub async fn start(config: ControllerConfig, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let listener = tcp::listen(config.listen).context("hint: is another controller running?")?;
         let address = listener.local_addr()?;
-        let app = open(&config, shutdown.clone()).await?;
+        let app = open(&config, address, shutdown.clone()).await?;
+        leases::begin(&app.store, &app.leases).await.context("cannot take up work")?;
         spawn_loops(&app, &config);
-        migrate::drive_on(&app).await.context("cannot read unfinished migrations")?;
         let serving = tokio::spawn(serve_api(app.clone(), listener, shutdown));
         tracing::info!(%address, ca = %app.authority.certificate().fingerprint(), "controller is up");
         Ok(Controller { address, app, serving })
@@ -70,22 +73,25 @@ impl Controller {
         self.serving.await.context("the API ended")?.context("the API failed")?;
         self.app.tasks.close();
         self.app.tasks.wait().await;
+        leases::give_back(&self.app.store, &self.app.leases).await;
         self.app.store.close().await;
         Ok(())
     }
 }
 
-async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow::Result<Shared> {
+async fn open(config: &ControllerConfig, address: SocketAddr, shutdown: CancellationToken) -> anyhow::Result<Shared> {
     let state_dir = &config.state_dir;
     durable::make_dir(state_dir)?;
-    let authority = Authority::open(state_dir, Timestamp::now())?;
-    let identity = app::own_identity(&authority, state_dir, &config.name, &config.certificate_names())?;
     let store = Store::open(&config.database_url()).await.context("cannot open the database")?;
-    admin_token(&store, &config.admin_token_file()).await?;
+    let token_file = config.admin_token_file();
+    let (authority, admin) = shared_dir::open(&store, config.shared_dir(), || admin_secret(&token_file)).await?;
+    let identity = app::own_identity(&authority, state_dir, &config.name, &config.certificate_names())?;
+    let_admin_in(&store, &admin).await?;
     identity::seed(&store, App::now_us()).await.context("cannot prepare the identity records")?;
     Ok(Arc::new(App {
         agents: Agents::new(identity.clone(), authority.certificate().clone()),
-        vault: Vault::open(state_dir)?,
+        vault: Vault::open(config.shared_dir(), &config.name)?,
+        leases: Leases::new(&config.name, format!("https://{address}")),
         store,
         authority,
         identity,
@@ -99,7 +105,11 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
 }
 
 fn spawn_loops(app: &Shared, config: &ControllerConfig) {
+    app.tasks.spawn(leases::keep(app.clone()));
+    app.tasks.spawn(migrate::keep_driving(app.clone()));
+    app.tasks.spawn(heartbeat::write(app.clone()));
     app.tasks.spawn(heartbeat::watch(app.clone()));
+    app.tasks.spawn(history::end_orphans(app.clone()));
     app.tasks.spawn(reconcile::run(app.clone()));
     app.tasks.spawn(identity::forget_expired(app.clone()));
     app.tasks.spawn(network::release_orphans(app.clone()));
@@ -123,31 +133,33 @@ async fn serve_api(app: Shared, listener: TcpListener, shutdown: CancellationTok
 }
 
 /// The first admin's token: made at the first start, and put into a new database if only that was lost.
-async fn admin_token(store: &Store, path: &Path) -> anyhow::Result<()> {
-    let secret: Secret = match durable::read(path, TOKEN_BYTES_MAX)? {
-        Some(bytes) => String::from_utf8_lossy(&bytes)
-            .trim()
-            .parse()
-            .with_context(|| format!("{} holds no token (hint: remove it to have one made)", path.display()))?,
-        None => {
-            let secret = Secret::generate()?;
-            durable::write_private(path, format!("{}\n", secret.reveal()).as_bytes())
-                .with_context(|| format!("cannot write the admin's token to {}", path.display()))?;
-            tracing::info!(path = %path.display(), "the first admin's token was made");
-            secret
-        }
-    };
-    let hash = secret.hash().to_string();
-    if store.api_token_by_hash(&hash).await?.is_some() {
-        return Ok(());
+fn admin_secret(path: &Path) -> anyhow::Result<Secret> {
+    if let Some(bytes) = durable::read(path, TOKEN_BYTES_MAX)? {
+        let parsed = String::from_utf8_lossy(&bytes).trim().parse();
+        return parsed.with_context(|| format!("{} holds no token (hint: remove it to have one made)", path.display()));
     }
+    let secret = Secret::generate()?;
+    durable::write_private(path, format!("{}\n", secret.reveal()).as_bytes())
+        .with_context(|| format!("cannot write the admin's token to {}", path.display()))?;
+    tracing::info!(path = %path.display(), "the first admin's token was made");
+    Ok(secret)
+}
+
+async fn let_admin_in(store: &Store, secret: &Secret) -> anyhow::Result<()> {
+    let hash = secret.hash().to_string();
     let token =
         |name: String| ApiToken { name, hash: hash.clone(), role: TokenRole::Admin, created_us: Timestamp::now().0 };
-    match store.create_api_token(&token(ADMIN_TOKEN_NAME.to_owned())).await {
-        // The file was replaced: the old token stays until somebody deletes it.
-        Err(whimbrel_store::StoreError::Conflict { .. }) => {
-            Ok(store.create_api_token(&token(format!("{ADMIN_TOKEN_NAME}-{}", &hash[..8]))).await?)
+    // The file may have been replaced: the old token stays until somebody deletes it.
+    for name in [ADMIN_TOKEN_NAME.to_owned(), format!("{ADMIN_TOKEN_NAME}-{}", &hash[..8])] {
+        if store.api_token_by_hash(&hash).await?.is_some() {
+            return Ok(());
         }
-        other => Ok(other?),
+        match store.create_api_token(&token(name)).await {
+            // Another controller may have come first, with this very token.
+            Err(whimbrel_store::StoreError::Conflict { .. }) => {}
+            other => return Ok(other?),
+        }
     }
+    anyhow::ensure!(store.api_token_by_hash(&hash).await?.is_some(), "the admin's token could not be stored");
+    Ok(())
 }

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod open_files;
 pub mod pki;
 pub mod serve;
 pub mod shutdown;

@@ -12,6 +12,7 @@ use whimbrel_core::{
     failure::{Failure, FailureCode},
     host::HostFacts,
     id::{HostName, InstanceId},
+    quota::UNLIMITED,
     schedule::Wishes,
     server::{Ownership, ServerDetails},
 };
@@ -60,6 +61,7 @@ pub(super) async fn create(
         details: ServerDetails::default(),
         wishes: Wishes { extra_specs, ..Wishes::default() },
         limits: None,
+        group_members_max: UNLIMITED,
     };
     let spec = wanted.spec.clone();
     let created = match placement::place(&app, wanted, &candidates).await {

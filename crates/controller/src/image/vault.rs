@@ -1,7 +1,7 @@
 //! Where image content is kept: `blobs/<digest>`, written once.
 //!
 //! ```text
-//! body -> blobs/.incoming-<uuid> (hashed as it comes) -> fsync -> inspected -> renamed to its digest -> fsync of the directory
+//! body -> blobs/.incoming-<controller>@<uuid> (hashed as it comes) -> fsync -> inspected -> renamed to its digest -> fsync of the directory
 //! ```
 //!
 //! Ground rules: content is never whole in memory; a body that stalls or breaks leaves nothing behind; what a crash leaves
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use whimbrel_core::{
     disk::DiskFormat,
     failure::{Failure, FailureCode},
-    id::ImageDigest,
+    id::{HostName, ImageDigest},
 };
 use whimbrel_daemon::durable;
 
@@ -36,6 +36,8 @@ use super::{
 
 const DIRECTORY: &str = "blobs";
 const INCOMING: &str = ".incoming-";
+/// In no controller's name.
+const OF: char = '@';
 /// What comes in is in pieces of a frame; each write to a file is a call on another thread.
 const WRITE_BYTES: usize = 1 << 20;
 const BODY_STALL_MAX: Duration = Duration::from_secs(60);
@@ -132,19 +134,23 @@ impl From<VaultError> for Failure {
 #[derive(Clone, Debug)]
 pub struct Vault {
     dir: PathBuf,
+    /// What begins so is on its way in here, and not at another controller with the same directory.
+    incoming: String,
 }
 
 impl Vault {
-    pub fn open(state_dir: &Path) -> Result<Self, VaultError> {
-        let dir = state_dir.join(DIRECTORY);
+    /// `controller`: whose uploads of before were ended by its end.
+    pub fn open(shared_dir: &Path, controller: &HostName) -> Result<Self, VaultError> {
+        let dir = shared_dir.join(DIRECTORY);
+        let incoming = format!("{INCOMING}{controller}{OF}");
         durable::make_dir(&dir).map_err(VaultError::file(&dir))?;
         for entry in fs_err::read_dir(&dir).map_err(VaultError::file(&dir))? {
             let entry = entry.map_err(VaultError::file(&dir))?;
-            if entry.file_name().as_encoded_bytes().starts_with(INCOMING.as_bytes()) {
+            if entry.file_name().as_encoded_bytes().starts_with(incoming.as_bytes()) {
                 fs_err::remove_file(entry.path()).map_err(VaultError::file(&entry.path()))?;
             }
         }
-        Ok(Vault { dir })
+        Ok(Vault { dir, incoming })
     }
 
     /// Keeps `content` if it is fit to be a `kind`.
@@ -178,7 +184,7 @@ impl Vault {
         S: Stream<Item = Result<Bytes, E>> + Unpin,
         E: std::fmt::Display,
     {
-        let incoming = self.dir.join(format!("{INCOMING}{}", Uuid::now_v7()));
+        let incoming = self.dir.join(format!("{}{}", self.incoming, Uuid::now_v7()));
         let outcome = self.take_in(&incoming, announced, summing, content).await;
         if outcome.is_err()
             && let Err(error) = fs::remove_file(&incoming).await
@@ -309,6 +315,10 @@ mod tests {
 
     type Chunk = Result<Bytes, &'static str>;
 
+    fn name(text: &str) -> HostName {
+        text.parse().unwrap()
+    }
+
     fn files(dir: &Path) -> usize {
         std::fs::read_dir(dir.join(DIRECTORY)).unwrap().count()
     }
@@ -316,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn content_is_kept_under_its_digest() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = Vault::open(dir.path()).unwrap();
+        let vault = Vault::open(dir.path(), &name("c1")).unwrap();
         let chunks: Vec<Chunk> = vec![Ok(Bytes::from(vec![0; 512])), Ok(Bytes::from(vec![7; 512]))];
         let stored = vault.receive(Kind::Disk, stream::iter(chunks.clone())).await.unwrap();
         let whole = [vec![0; 512], vec![7; 512]].concat();
@@ -339,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_refused_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = Vault::open(dir.path()).unwrap();
+        let vault = Vault::open(dir.path(), &name("c1")).unwrap();
         let check = async |chunks: Vec<Chunk>, want: &str| {
             let error = vault.receive(Kind::Disk, stream::iter(chunks)).await.expect_err(want);
             let failure = Failure::from(error);
@@ -355,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn content_that_is_not_what_was_announced_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let vault = Vault::open(dir.path()).unwrap();
+        let vault = Vault::open(dir.path(), &name("c1")).unwrap();
         let check = async |format, bytes, want: Result<(), &str>| {
             let chunks: Vec<Chunk> = vec![Ok(Bytes::from(vec![0; 512])), Ok(Bytes::from(vec![7; 512]))];
             let announced = Announced { kind: Kind::Disk, format, bytes };
@@ -384,9 +394,11 @@ mod tests {
     #[tokio::test]
     async fn a_start_removes_what_a_crash_left() {
         let dir = tempfile::tempdir().unwrap();
-        Vault::open(dir.path()).unwrap();
-        std::fs::write(dir.path().join(DIRECTORY).join(".incoming-1"), "x").unwrap();
-        Vault::open(dir.path()).unwrap();
+        Vault::open(dir.path(), &name("c1")).unwrap();
+        std::fs::write(dir.path().join(DIRECTORY).join(".incoming-c1@1"), "x").unwrap();
+        Vault::open(dir.path(), &name("c11")).unwrap();
+        assert_eq!(files(dir.path()), 1, "another controller's upload was ended");
+        Vault::open(dir.path(), &name("c1")).unwrap();
         assert_eq!(files(dir.path()), 0);
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use whimbrel_api::agent::{MigrationReport, MoveOptions, Role};
 use whimbrel_core::{
     failure::{Failure, FailureCode},
+    id::MigrationId,
     instance::InstanceSpec,
     migration::{
         Note,
@@ -28,12 +29,13 @@ use whimbrel_core::{
         source, target,
     },
 };
-use whimbrel_store::{MigrationNews, MigrationRow, StoreError};
+use whimbrel_store::{MigrationNews, MigrationRow, Store, StoreError};
 
 use super::{Driven, debt, effects::Asks, patience::Patience, watch, word};
 use crate::{
     answer::failure_of,
     app::{App, Shared},
+    leases::Turn,
 };
 
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -50,16 +52,20 @@ pub(super) struct Driver<'a> {
     pub(super) app: &'a App,
     pub(super) row: MigrationRow,
     pub(super) driven: Arc<Driven>,
+    /// What this writes bears the fence of its turn.
+    pub(super) store: Store,
     asks: Asks,
     news_at: Option<Instant>,
     patience: Patience,
 }
 
-pub(super) async fn run(app: &Shared, row: MigrationRow, driven: Arc<Driven>) {
+pub(super) async fn run(app: &Shared, row: MigrationRow, driven: Arc<Driven>, turn: &Turn) {
     let id = row.id;
     let mut driver = loop {
-        match Driver::new(app, row.clone(), driven.clone()).await {
+        match Driver::new(app, row.id, driven.clone(), turn).await {
             Ok(driver) => break driver,
+            // Overtaken: the lease says so in a moment, too.
+            Err(failure) if failure.code == FailureCode::Conflict => return,
             Err(failure) if failure.code == FailureCode::NotFound => {
                 tracing::error!(migration = %id, %failure, "a migration cannot be driven");
                 return;
@@ -76,12 +82,16 @@ pub(super) async fn run(app: &Shared, row: MigrationRow, driven: Arc<Driven>) {
 }
 
 impl<'a> Driver<'a> {
-    async fn new(app: &'a App, row: MigrationRow, driven: Arc<Driven>) -> Result<Self, Failure> {
+    /// From here on, no earlier holder of the turn can write the row.
+    async fn new(app: &'a App, id: MigrationId, driven: Arc<Driven>, turn: &Turn) -> Result<Self, Failure> {
+        let store = app.store.fenced(turn.fence);
+        let row = store.seal_migration(id).await.map_err(failure_of)?;
         let spec = spec_of(app, &row).await?;
         let options: MoveOptions = serde_json::from_value(row.options.clone()).unwrap_or_default();
         Ok(Driver {
             app,
-            asks: Asks { spec, options },
+            store,
+            asks: Asks { spec, options, turn: turn.clone() },
             row,
             driven,
             news_at: None,
@@ -102,6 +112,8 @@ impl<'a> Driver<'a> {
         while !self.row.phase.is_over() {
             if Instant::now() >= tick_at {
                 tick_at = Instant::now() + TICK_EVERY;
+                // What another controller was asked to cancel is known here by the row alone.
+                self.read_again().await;
                 let event = if self.row.phase == Phase::Queued { Event::Begin } else { Event::Tick };
                 self.feed(event).await;
             }
@@ -223,8 +235,8 @@ impl<'a> Driver<'a> {
     async fn persist(&mut self, step: &Step) -> bool {
         let (id, generation) = (self.row.id, self.row.generation);
         let stored = match self.row.phase.is_owing() {
-            true => self.app.store.settle_owing_migration(id, generation, &step.next, App::now_us()).await,
-            false => self.app.store.advance_migration(id, generation, &step.next, App::now_us()).await,
+            true => self.store.settle_owing_migration(id, generation, &step.next, App::now_us()).await,
+            false => self.store.advance_migration(id, generation, &step.next, App::now_us()).await,
         };
         match stored {
             Ok(next) => {
@@ -248,7 +260,7 @@ impl<'a> Driver<'a> {
     }
 
     async fn read_again(&mut self) {
-        match self.app.store.migration(self.row.id).await {
+        match self.store.migration(self.row.id).await {
             Ok(row) => {
                 if row.phase != self.row.phase {
                     self.patience.moved(Instant::now());
@@ -297,7 +309,7 @@ impl<'a> Driver<'a> {
             receipt: receipt.clone(),
             ..Default::default()
         };
-        match self.app.store.record_migration_news(self.row.id, &news, App::now_us()).await {
+        match self.store.record_migration_news(self.row.id, &news, App::now_us()).await {
             Ok(()) => self.row.receipt = receipt.or(self.row.receipt.take()),
             Err(error) => tracing::warn!(migration = %self.row.id, %error, "news of a migration could not be stored"),
         }

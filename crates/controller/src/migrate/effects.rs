@@ -14,7 +14,7 @@ use whimbrel_core::{
 };
 use whimbrel_store::MigrationRow;
 
-use crate::{answer::failure_of, app::App};
+use crate::{answer::failure_of, app::App, leases::Turn};
 
 /// An agent that hangs must not hold up what is to be told to the other one.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -24,6 +24,8 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Asks {
     pub(super) spec: InstanceSpec,
     pub(super) options: MoveOptions,
+    /// In whose name the agents are asked.
+    pub(super) turn: Turn,
 }
 
 type Answered = (Effect, Result<MigrationReport, Failure>);
@@ -66,6 +68,7 @@ impl Asks {
 
     async fn tell_source(&self, app: &App, row: &MigrationRow, ask: &AskSource) -> Result<MigrationReport, Failure> {
         let agent = app.agents.of(&app.store.host(&row.source).await.map_err(failure_of)?)?;
+        let agent = agent.under(self.turn.work, self.turn.fence);
         match ask {
             AskSource::Send => {
                 let target = app.store.host(&row.target).await.map_err(failure_of)?;
@@ -91,6 +94,7 @@ impl Asks {
 
     async fn tell_target(&self, app: &App, row: &MigrationRow, ask: &AskTarget) -> Result<MigrationReport, Failure> {
         let agent = app.agents.of(&app.store.host(&row.target).await.map_err(failure_of)?)?;
+        let agent = agent.under(self.turn.work, self.turn.fence);
         match ask {
             AskTarget::Receive => {
                 let receive = ReceiveAsk {

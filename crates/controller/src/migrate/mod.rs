@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Ground rules: the machine in `core` decides, the driver only carries; the store has what a restart needs, so that any
-//! controller can drive any migration on; progress is shown from memory and stored now and then. The move itself goes on
+//! controller can drive any migration on, and the holder of the lease of the server's shard does; progress is shown from memory and stored now and then. The move itself goes on
 //! without any of this.
 mod create;
 mod debt;
@@ -24,18 +24,24 @@ mod watch;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 use whimbrel_core::{id::MigrationId, migration::coordinator::Phase};
-use whimbrel_store::{MigrationRow, PageAsk, StoreError};
+use whimbrel_store::{MigrationRow, StoreError, every};
 
 pub use create::{Wish, cancel, create};
 pub use observed::Observed;
 pub use plan::plan;
 pub use view::view;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
+
+/// One that another controller began waits for so long.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A verification that is not over this long after its move is nobody's concern any more: one day.
+const UNVERIFIED_US: i64 = 86_400_000_000;
 
 /// The migrations that this controller drives or watches, and what their agents said last.
 #[derive(Debug, Default)]
@@ -76,43 +82,49 @@ impl Drivers {
     }
 }
 
-/// Drives the migration on, from wherever it is, unless that is being done.
+/// Drives the migration on, from wherever it is, unless that is being done, or is another controller's to do.
 pub fn drive(app: &Shared, row: MigrationRow) {
+    let Some(turn) = app.leases.of(row.instance) else { return };
     let Some(driven) = app.drivers.take(row.id) else { return };
     let (app, id) = (app.clone(), row.id);
     app.tasks.clone().spawn(async move {
         tokio::select! {
             () = app.shutdown.cancelled() => {}
-            () = driver::run(&app, row, driven) => {}
+            () = turn.lost.cancelled() => tracing::info!(migration = %id, "another controller drives it on"),
+            () = driver::run(&app, row, driven, &turn) => {}
         }
         app.drivers.forget(id);
     });
 }
 
-/// After a restart: every migration that has not ended or whose target owes its clean-up, and every one whose verification was not seen to end.
-pub async fn drive_on(app: &Shared) -> Result<(), StoreError> {
-    let mut ask = PageAsk::default();
+/// Drives on what is this controller's to drive, whoever began it: every migration that has not ended or whose target owes its
+/// clean-up and, when work came, every one whose verification was not seen to end.
+pub async fn keep_driving(app: Shared) {
+    let mut taken = 0;
     loop {
-        let page = app.store.list_unfinished_migrations(&ask).await?;
-        for row in page.items {
-            tracing::info!(migration = %row.id, phase = ?row.phase, "driving a migration on");
-            drive(app, row);
+        let times = app.leases.times_taken();
+        match look(&app, times != taken).await {
+            Ok(()) => taken = times,
+            Err(error) => tracing::warn!(%error, "cannot look for migrations to drive"),
         }
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            break;
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
-    loop {
-        let page = app.store.list_migrations(None, &ask).await?;
-        for row in page.items.into_iter().filter(|row| row.phase.is_end() && watch::is_due(row)) {
-            drive(app, row);
-        }
-        ask.marker = page.next;
-        if ask.marker.is_none() {
-            return Ok(());
-        }
+}
+
+async fn look(app: &Shared, ended_too: bool) -> Result<(), StoreError> {
+    let mut due = every(|ask| async move { app.store.list_unfinished_migrations(&ask).await }).await?;
+    if ended_too {
+        let since_us = App::now_us() - UNVERIFIED_US;
+        let ended = every(|ask| async move { app.store.list_unverified_migrations(since_us, &ask).await }).await?;
+        due.extend(ended.into_iter().filter(watch::is_due));
     }
+    for row in due {
+        drive(app, row);
+    }
+    Ok(())
 }
 
 /// The phase as a word for the log and for people.

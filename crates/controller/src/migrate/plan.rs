@@ -18,7 +18,7 @@ use whimbrel_core::{
     instance::PowerState,
     migration::coordinator::{Outcome, Phase},
     precheck::Placement,
-    schedule::{self, Candidate, Place, Wanted, Wishes},
+    schedule::{self, Candidate, Group, Place, Wanted, Wishes},
 };
 use whimbrel_store::{HostRow, HostState, InstanceRow, PageAsk, StoreError, TaskState};
 
@@ -50,6 +50,7 @@ pub(super) struct Planned {
     pub(super) facts: Option<MoveFacts>,
     pub(super) target: Option<Offer>,
     disk_over_commit: bool,
+    group: Option<Group>,
 }
 
 pub async fn plan(app: &App, row: &InstanceRow, new: &NewMigration) -> Answer<Plan> {
@@ -103,7 +104,8 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
     why_not.extend(ranking.why_not.into_iter().map(|host| (host.host, host.reasons)));
     let target = pick(offers, ranking.fit.first(), named.as_ref(), &mut why_not, &mut reasons, row);
     let plan = words(row, &source_facts, facts.as_ref(), target.as_ref(), &new.options, reasons, why_not);
-    Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit: wish.disk_over_commit })
+    let group = wishes.group;
+    Ok(Planned { plan, source: source_facts, facts, target, disk_over_commit: wish.disk_over_commit, group })
 }
 
 /// Who forces a host knows that it is disabled or in another zone, and why.
@@ -199,7 +201,7 @@ async fn offers(
     }
     let offers = join_all(offers.into_iter().map(async |(host, books, facts)| {
         let retained = if past.left.contains(&host.name) { retained(app, row, &host).await } else { None };
-        Offer { books, facts, place: place_of(&host, &aggregates), retained }
+        Offer { books, facts, place: place_of(&host.mark(), &aggregates), retained }
     }))
     .await;
     Ok((offers, why_not))
@@ -442,8 +444,9 @@ pub(super) fn admit(
         target: &target,
         disk_over_commit: planned.disk_over_commit,
     };
-    match placement.check() {
-        reasons if reasons.is_empty() => Ok(()),
-        reasons => Err(reasons),
-    }
+    let mut reasons = placement.check();
+    let group = planned.group.as_ref();
+    let admitted = group.map(|group| group.admits(&target.name, load.group_here, load.group_elsewhere));
+    reasons.extend(admitted.and_then(Result::err));
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }

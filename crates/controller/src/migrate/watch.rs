@@ -130,7 +130,7 @@ async fn note(driver: &mut Driver<'_>, report: &MigrationReport) {
         verification: Some(word(report.verification).to_owned()),
         ..Default::default()
     };
-    if let Err(error) = driver.app.store.record_migration_news(driver.row.id, &news, App::now_us()).await {
+    if let Err(error) = driver.store.record_migration_news(driver.row.id, &news, App::now_us()).await {
         tracing::warn!(migration = %driver.row.id, %error, "news of a verification could not be stored");
         return;
     }
@@ -152,7 +152,7 @@ async fn note(driver: &mut Driver<'_>, report: &MigrationReport) {
 async fn end(driver: &mut Driver<'_>, verification: Verification, why: String) {
     let news =
         MigrationNews { step: Some(why), verification: Some(word(verification).to_owned()), ..Default::default() };
-    if let Err(error) = driver.app.store.record_migration_news(driver.row.id, &news, App::now_us()).await {
+    if let Err(error) = driver.store.record_migration_news(driver.row.id, &news, App::now_us()).await {
         tracing::warn!(migration = %driver.row.id, %error, "news of a verification could not be stored");
     }
 }

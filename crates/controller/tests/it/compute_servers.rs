@@ -349,3 +349,81 @@ fn aborted(ground: &Ground, migration: MigrationId) {
     let failure = ground.h1.told().give_ups[0].failure.clone();
     ground.h1.source_is(migration, source::Phase::Aborted { failure });
 }
+
+#[tokio::test]
+async fn a_server_that_moves_is_deleted_and_its_move_cancelled() {
+    let ground = Ground::new().await;
+    let id = ground.server("s1").await;
+    let live = json!({"os-migrateLive": {"host": "h2", "block_migration": true, "disk_over_commit": false}});
+    ground.act(&id, "2.1", live, 202).await;
+    let migration = until("the source to be asked", async || ground.h1.told().sends.first().cloned()).await.migration;
+    ground.call(Method::DELETE, &format!("/servers/{id}"), "2.1", None, 204).await;
+    ground.call(Method::DELETE, &format!("/servers/{id}"), "2.96", None, 204).await;
+    until("the source to be told", async || ground.h1.told().give_ups.first().cloned()).await;
+    aborted(&ground, migration);
+    until("the server to be gone", async || {
+        let shown = ground.cloud.compute(Method::GET, &format!("/servers/{id}"), &ground.admin, "2.1", None).await;
+        (shown.status == 404).then_some(())
+    })
+    .await;
+    assert!(ground.h1.told().guests.is_empty());
+    let all = ground.call(Method::GET, "/os-migrations", "2.59", None, 200).await;
+    assert_eq!(all["migrations"][0]["status"], "cancelled", "{all}");
+}
+
+#[tokio::test]
+async fn moves_come_in_pages() {
+    let ground = Ground::new().await;
+    let mut ids = Vec::new();
+    for name in ["s1", "s2", "s3"] {
+        let id = ground.server(name).await;
+        let live = json!({"os-migrateLive": {"host": "h2", "block_migration": "auto"}});
+        ground.act(&id, "2.30", live, 202).await;
+        ids.push(id);
+    }
+    let list = async |query: &str, at: &str| {
+        let page = ground.call(Method::GET, &format!("/os-migrations{query}"), at, None, 200).await;
+        let of = |one: &Value| one["instance_uuid"].as_str().unwrap().to_owned();
+        let servers: Vec<String> = page["migrations"].as_array().unwrap().iter().map(of).collect();
+        let next = page.get("migrations_links").and_then(|links| links[0]["href"].as_str());
+        (servers, next.map(|href| href.rsplit_once('?').unwrap().1.to_owned()))
+    };
+    let (first, next) = list("?limit=2", "2.59").await;
+    assert_eq!(first, [ids[2].clone(), ids[1].clone()], "newest first");
+    let (rest, none) = list(&format!("?{}", next.unwrap()), "2.59").await;
+    assert_eq!((rest.as_slice(), none), (&ids[..1], None));
+    assert_eq!(list("", "2.23").await.0, ids, "oldest first before there were pages");
+    assert_eq!(list(&format!("?instance_uuid={}", ids[1]), "2.59").await.0, ids[1..2]);
+    for nothing in ["?status=completed", "?status=x", "?instance_uuid=x", "?migration_type=x", "?host=h9"] {
+        assert!(list(nothing, "2.59").await.0.is_empty(), "{nothing}");
+    }
+    assert_eq!(list("?host=h2&source_compute=h1", "2.59").await.0.len(), 3);
+    ground.call(Method::GET, "/os-migrations?marker=x", "2.59", None, 400).await;
+    ground.call(Method::GET, "/os-migrations?limit=x", "2.59", None, 400).await;
+}
+
+#[tokio::test]
+async fn servers_of_a_group_that_are_made_at_once_are_kept_apart() {
+    let ground = Ground::new().await;
+    let group = json!({"server_group": {"name": "apart", "policies": ["anti-affinity"]}});
+    let group = ground.call(Method::POST, "/os-server-groups", "2.15", Some(group), 200).await;
+    let body = |name: &str| json!({"server": ground.new_server(name), "os:scheduler_hints": {"group": group["server_group"]["id"]}});
+    let make = async |name: &str| {
+        let reply = ground.cloud.compute(Method::POST, "/servers", &ground.admin, "2.1", Some(body(name))).await;
+        (reply.status.as_u16(), reply.body)
+    };
+    // Three for two hosts.
+    let (one, other, third) = tokio::join!(make("a"), make("b"), make("c"));
+    let made: Vec<&Value> =
+        [&one, &other, &third].into_iter().filter(|(status, _)| *status == 202).map(|(_, body)| body).collect();
+    assert_eq!(made.len(), 2, "{one:?} {other:?} {third:?}");
+    let mut hosts = Vec::new();
+    for server in made {
+        let shown = ground.is(server["server"]["id"].as_str().unwrap(), "ACTIVE").await;
+        hosts.push(shown["OS-EXT-SRV-ATTR:host"].as_str().unwrap().to_owned());
+    }
+    hosts.sort();
+    assert_eq!(hosts, ["h1", "h2"]);
+    let group = ground.call(Method::GET, "/os-server-groups", "2.15", None, 200).await;
+    assert_eq!(group["server_groups"][0]["members"].as_array().unwrap().len(), 2);
+}

@@ -58,6 +58,9 @@ pub struct Told {
     pub refuse_receive: Option<Failure>,
     pub refuse_discard: Option<Failure>,
     pub refuse_instances: Option<Failure>,
+    pub refuse_deletes: Option<Failure>,
+    /// Asks of instances that came, whatever became of them.
+    pub asked: u64,
     pub changed_since: Option<Epoch>,
     pub facts: Option<HostFacts>,
     pub forced: Vec<MigrationId>,
@@ -101,7 +104,7 @@ impl FakeAgent {
     /// Serves and reports until `stop`.
     pub async fn start(
         name: &HostName,
-        controller_url: &str,
+        controller_urls: &[String],
         ca: &CaCert,
         both: &KeyAndChain,
         stop: CancellationToken,
@@ -116,7 +119,7 @@ impl FakeAgent {
         tokio::spawn(serve(listener, config, agent.clone().router(), limits, stop.clone()));
         let expect = tls::Expect::Any(whimbrel_daemon::pki::Role::Controller);
         let client_tls = tls::client_config(&identity, ca, expect, tls::Protocol::Http).unwrap();
-        let client = ControllerClient::from_tls(controller_url, client_tls).unwrap();
+        let client = ControllerClient::of_any(controller_urls, client_tls).unwrap();
         let beating = agent.clone();
         tokio::spawn(async move {
             loop {
@@ -224,6 +227,7 @@ fn report_of(guest: &Guest) -> InstanceReport {
 
 async fn put_instance(State(agent): Agent, Json(ask): Json<InstanceAsk>) -> Answer<InstanceReport> {
     let mut told = agent.told();
+    told.asked += 1;
     if let Some(failure) = &told.refuse_instances {
         return Err(refuse(failure.clone()));
     }
@@ -239,11 +243,15 @@ async fn put_instance(State(agent): Agent, Json(ask): Json<InstanceAsk>) -> Answ
     Ok(Json(report))
 }
 
-async fn delete_instance(State(agent): Agent, Path(id): Path<InstanceId>) -> StatusCode {
+async fn delete_instance(State(agent): Agent, Path(id): Path<InstanceId>) -> Result<StatusCode, Response> {
     let mut told = agent.told();
+    told.asked += 1;
+    if let Some(failure) = &told.refuse_deletes {
+        return Err(refuse(failure.clone()));
+    }
     told.guests.remove(&id);
     told.retained.remove(&id);
-    StatusCode::NO_CONTENT
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn move_facts(State(agent): Agent, Path(id): Path<InstanceId>) -> Answer<MoveFacts> {

@@ -7,6 +7,7 @@ mod compute_servers;
 mod config_drive;
 mod fake_agent;
 mod flavors_and_images;
+mod fleet;
 mod hypervisors;
 mod identity;
 mod images;
@@ -14,6 +15,8 @@ mod keypairs;
 mod moves;
 mod networks;
 mod place;
+#[path = "../../../store/tests/engines/postgres.rs"]
+mod postgres;
 mod quotas;
 mod refusals;
 mod server_groups;

@@ -52,6 +52,15 @@ fn config(dir: &Path, listen: SocketAddr) -> ControllerConfig {
     whimbrel_daemon::config::parse(Path::new("test.toml"), &text).unwrap()
 }
 
+pub async fn join_at(url: &str, token: &JoinToken, host: &str) -> Result<KeyAndChain, Failure> {
+    let client = ControllerClient::from_tls(url, tls::join_config(token.ca).unwrap()).unwrap();
+    let request = new_signing_request().unwrap();
+    let ask = Join { secret: token.secret.reveal(), host: name(host), csr_pem: request.csr_pem.clone() };
+    let Joined { certificate_pem, ca_pem } = client.join(&ask).await?;
+    assert_eq!(CaCert::from_pem(&ca_pem).unwrap().fingerprint(), token.ca);
+    Ok(request.finish(&certificate_pem).unwrap())
+}
+
 impl Place {
     pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -85,12 +94,7 @@ impl Place {
     }
 
     pub async fn join_by(&self, token: &JoinToken, host: &str) -> Result<KeyAndChain, Failure> {
-        let client = ControllerClient::from_tls(&self.url, tls::join_config(token.ca).unwrap()).unwrap();
-        let request = new_signing_request().unwrap();
-        let ask = Join { secret: token.secret.reveal(), host: name(host), csr_pem: request.csr_pem.clone() };
-        let Joined { certificate_pem, ca_pem } = client.join(&ask).await?;
-        assert_eq!(CaCert::from_pem(&ca_pem).unwrap().fingerprint(), token.ca);
-        Ok(request.finish(&certificate_pem).unwrap())
+        join_at(&self.url, token, host).await
     }
 
     pub async fn token(&self, host: &str) -> JoinToken {
@@ -105,7 +109,9 @@ impl Place {
     /// As [`Place::host`], and with `told` from its first word on.
     pub async fn host_that(&self, host: &str, told: impl FnOnce(&mut Told)) -> Arc<FakeAgent> {
         let both = self.join_by(&self.token(host).await, host).await.unwrap();
-        let agent = FakeAgent::start(&name(host), &self.url, &self.ca(), &both, CancellationToken::new()).await;
+        let agent =
+            FakeAgent::start(&name(host), std::slice::from_ref(&self.url), &self.ca(), &both, CancellationToken::new())
+                .await;
         told(&mut agent.told());
         self.host_is(host, HostState::Up).await;
         agent

@@ -57,12 +57,12 @@ impl Host {
 pub(super) async fn all(app: &App) -> Result<Vec<Host>, StoreError> {
     let (mut rows, aggregates) = (app.all_hosts().await?, app.store.list_aggregates().await?);
     rows.sort_by_key(|row| row.number);
-    Ok(rows.into_iter().map(|row| Host { place: place_of(&row, &aggregates), row }).collect())
+    Ok(rows.into_iter().map(|row| Host { place: place_of(&row.mark(), &aggregates), row }).collect())
 }
 
 pub(super) async fn one(app: &App, name: &HostName) -> Result<Host, StoreError> {
     let row = app.store.host(name).await?;
-    Ok(Host { place: place_of(&row, &app.store.list_aggregates().await?), row })
+    Ok(Host { place: place_of(&row.mark(), &app.store.list_aggregates().await?), row })
 }
 
 /// The host that has this id; `uuid_of` says which UUIDs are meant.

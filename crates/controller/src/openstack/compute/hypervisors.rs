@@ -112,8 +112,7 @@ async fn all_sizes(app: &App, known: &[Known]) -> Result<BTreeMap<HostName, Size
     let uses = app.store.host_uses(only).await?;
     let nothing = HostUse::default();
     let of = |known: &Known| {
-        let reports = app.heartbeats.instances(known.name());
-        let owned = reports.iter().filter(|report| report.owned_epoch.is_some()).map(|report| report.id);
+        let owned = known.host.row.reported.iter().filter(|report| report.owned).map(|report| report.id);
         let counted: HashSet<InstanceId> = owned.collect();
         (known.name().clone(), sizes(&known.facts, uses.get(known.name()).unwrap_or(&nothing), &counted))
     };

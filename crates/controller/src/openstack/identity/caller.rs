@@ -9,7 +9,7 @@ use whimbrel_api::openstack::identity::{
     token::{Named, ScopeRecord, TokenRecord},
 };
 use whimbrel_core::identity::{
-    DomainId, Requester, Scope, effective,
+    DomainId, Requester, Scope, UserId, effective,
     policy::{self, Operation, Target},
 };
 use whimbrel_daemon::{clock::Timestamp, pki::Secret};
@@ -88,13 +88,10 @@ pub(super) async fn known(app: &App, shown: &str) -> Result<Option<Known>, Store
 }
 
 pub(super) async fn stands_for(app: &App, token: IdentityToken) -> Result<Option<Known>, StoreError> {
-    let Some(user) = there(app.store.user(&token.user).await)?.filter(|user| user.enabled) else { return Ok(None) };
-    let Some(user_domain) = enabled_domain(app, &user.domain).await? else { return Ok(None) };
-    let Some(scope) = scope_of(app, token.scope.as_ref()).await? else { return Ok(None) };
-    let roles = match &token.scope {
-        None => Vec::new(),
-        Some(granted) => roles_on(app, &user, granted).await?,
-    };
+    // None of these needs another's answer.
+    let (person, scope, roles) =
+        tokio::try_join!(person(app, &token.user), scope_of(app, token.scope.as_ref()), roles_of(app, &token))?;
+    let (Some((user, user_domain)), Some(scope)) = (person, scope) else { return Ok(None) };
     if token.scope.is_some() && roles.is_empty() {
         return Ok(None);
     }
@@ -106,6 +103,19 @@ pub(super) async fn stands_for(app: &App, token: IdentityToken) -> Result<Option
     };
     let requester = Requester::new(user.id.clone(), requester_scope, roles.iter().map(|role| role.name.as_str()));
     Ok(Some(Known { token, user, user_domain, scope, roles, requester }))
+}
+
+/// Whoever it is for, if he and his domain are enabled.
+async fn person(app: &App, id: &UserId) -> Result<Option<(UserRow, DomainRow)>, StoreError> {
+    let Some(user) = there(app.store.user(id).await)?.filter(|user| user.enabled) else { return Ok(None) };
+    Ok(enabled_domain(app, &user.domain).await?.map(|domain| (user, domain)))
+}
+
+async fn roles_of(app: &App, token: &IdentityToken) -> Result<Vec<Named>, StoreError> {
+    match &token.scope {
+        None => Ok(Vec::new()),
+        Some(granted) => roles_on(app, &token.user, granted).await,
+    }
 }
 
 /// The scope with what it names, if all of that is there and enabled.
@@ -127,13 +137,13 @@ async fn enabled_domain(app: &App, id: &DomainId) -> Result<Option<DomainRow>, S
 }
 
 /// What is granted there, and what that implies; in the order of names.
-pub(super) async fn roles_on(app: &App, user: &UserRow, scope: &GrantScope) -> Result<Vec<Named>, StoreError> {
-    let filter = GrantFilter { user: Some(user.id.clone()), role: None, scope: Some(scope.clone()) };
-    let granted = app.store.list_grants(&filter).await?;
+pub(super) async fn roles_on(app: &App, user: &UserId, scope: &GrantScope) -> Result<Vec<Named>, StoreError> {
+    let filter = GrantFilter { user: Some(user.clone()), role: None, scope: Some(scope.clone()) };
+    let every_role = PageAsk::default();
+    let (granted, all) = tokio::try_join!(app.store.list_grants(&filter), app.store.list_roles(None, &every_role))?;
     if granted.is_empty() {
         return Ok(Vec::new());
     }
-    let all = app.store.list_roles(None, &PageAsk::default()).await?;
     let ids: BTreeMap<String, String> = all.items.into_iter().map(|role| (role.name, role.id.to_string())).collect();
     let names = effective(granted.iter().map(|grant| grant.role_name.as_str()));
     Ok(names.into_iter().filter_map(|name| ids.get(&name).map(|id| Named { id: id.clone(), name })).collect())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use whimbrel_core::lease::Work;
+
 use crate::app::{App, Shared};
 
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -12,6 +14,9 @@ pub async fn forget_expired(app: Shared) {
         tokio::select! {
             () = app.shutdown.cancelled() => return,
             _ = ticks.tick() => {}
+        }
+        if app.leases.turn(Work::Chores).is_none() {
+            continue;
         }
         match app.store.forget_expired_tokens(App::now_us()).await {
             Ok(forgotten) => tracing::debug!(forgotten, "expired tokens were removed"),

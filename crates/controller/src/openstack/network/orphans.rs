@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use whimbrel_core::lease::Work;
+
 use crate::app::{App, Shared};
 
 const LOOK_EVERY: Duration = Duration::from_secs(300);
@@ -14,6 +16,9 @@ pub async fn release_orphans(app: Shared) {
         tokio::select! {
             () = app.shutdown.cancelled() => return,
             _ = ticks.tick() => {}
+        }
+        if app.leases.turn(Work::Chores).is_none() {
+            continue;
         }
         if let Err(error) = release_all(&app).await {
             tracing::warn!(%error, "ports of servers that are gone stay until the next look");

@@ -1,7 +1,7 @@
 //! What an owner changes of a server: its names and words, and whether it is there at all.
 //!
 //! Ground rules: a change names the generation that was read and is tried again where somebody was faster; who deletes ends
-//! whatever is under way first, but for a move past its point of no return.
+//! whatever is under way first, and a server that moves goes when its move has ended.
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use whimbrel_api::openstack::{
     },
     fault::Fault,
 };
-use whimbrel_core::{identity::policy::Operation, server::ServerDetails};
+use whimbrel_core::{failure::FailureCode, identity::policy::Operation, server::ServerDetails};
 use whimbrel_store::{InstanceRow, StoreError, TaskState};
 
 use super::{
@@ -89,6 +89,23 @@ pub(super) async fn described(
     Err(Fault::new(409, format!("Instance {} changes too fast: try again.", row.id)).into())
 }
 
+/// Its move is cancelled where that can be; whatever its end, the server goes then. False if it does not move any more.
+async fn delete_after_move(app: &Shared, row: &InstanceRow) -> Answer<bool> {
+    // First, so that the move's end finds it.
+    if !app.store.doom_server(row.id, App::now_us()).await? {
+        return Ok(false);
+    }
+    if let Some(migration) = app.store.unfinished_migration_of(row.id).await? {
+        match migrate::cancel(app, migration.id).await {
+            Ok(_) => {}
+            // Past its point of no return: it ends soon.
+            Err(error) if error.failure().code == FailureCode::Conflict => {}
+            Err(error) => return Err(Refused::from(error)),
+        }
+    }
+    Ok(true)
+}
+
 pub(in super::super) async fn delete(
     ask: Ask,
     State(app): State<Shared>,
@@ -103,13 +120,11 @@ pub(in super::super) async fn delete(
         match row.task {
             Some(TaskState::Deleting) => return Ok(StatusCode::NO_CONTENT),
             Some(TaskState::Migrating) => {
-                if let Some(migration) = app.store.unfinished_migration_of(row.id).await? {
-                    migrate::cancel(&app, migration.id).await.map_err(Refused::from)?;
+                if delete_after_move(&app, &row).await? {
+                    return Ok(StatusCode::NO_CONTENT);
                 }
-                let why = format!(
-                    "Cannot 'delete' instance {id} while it is in task_state migrating: its move is being cancelled, try again."
-                );
-                return Err(Fault::new(409, why).into());
+                row = seen(&app, &ask, &id).await?;
+                continue;
             }
             Some(_) | None => {}
         }

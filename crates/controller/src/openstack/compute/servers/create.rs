@@ -67,8 +67,6 @@ use crate::{
 /// Nova's default quota of servers; a request for more is a mistake.
 const SERVERS_AT_ONCE_MAX: u32 = 100;
 const HOSTNAME_BYTES_MAX: usize = 63;
-/// The bound was looked at before.
-const GROUP_MEMBERS_UNBOUNDED: i64 = UNLIMITED;
 const DESCRIBED_SINCE: Microversion = Microversion::v2(19);
 const ADMIN_PASS_CHARS: usize = 12;
 
@@ -243,7 +241,7 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
     }
     let mut spec = hardware(app, parts, id, &name).await?;
     let candidates = placement::candidates(app, host).await?;
-    let wishes = wishes(app, ask, new, parts, &details).await?;
+    let (wishes, group_members_max) = wishes(app, ask, new, parts, &details).await?;
     let limits = quotas::limits(app, ask.requester().project(), None).await?;
     let attached = attach(app, ask, new, id).await?;
     spec.nics = attached.iter().map(Attached::nic).collect();
@@ -275,14 +273,12 @@ async fn one(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, turn: &Turn<'
         wishes,
         details,
         limits: Some(limits),
+        group_members_max,
     };
     if let Err(refused) = placement::place(app, wanted, &candidates).await {
         allocate::release(&app.store, id, App::now_us()).await?;
         config_drive::forget(app, &made).await.map_err(Failure::from)?;
         return Err(refused.into());
-    }
-    if let Some(group) = new.hints.group {
-        app.store.join_server_group(group, id, &ask.requester().user, GROUP_MEMBERS_UNBOUNDED).await?;
     }
     super::history::begun(app, ask, id, "create").await?;
     Ok(id)
@@ -326,23 +322,31 @@ async fn key(app: &App, ask: &Ask, new: &NewServer) -> Answer<Option<ServerKey>>
     }
 }
 
-/// What its owner asks of the scheduler.
-async fn wishes(app: &App, ask: &Ask, new: &NewServer, parts: &Parts, details: &ServerDetails) -> Answer<Wishes> {
-    Ok(Wishes {
+/// What its owner asks of the scheduler, and how many servers he may have in the group.
+async fn wishes(
+    app: &App,
+    ask: &Ask,
+    new: &NewServer,
+    parts: &Parts,
+    details: &ServerDetails,
+) -> Answer<(Wishes, i64)> {
+    let (group, group_members_max) = match new.hints.group {
+        Some(id) => group(app, ask, id).await.map(|(group, most)| (Some(group), most))?,
+        None => (None, UNLIMITED),
+    };
+    let wishes = Wishes {
         zone: details.availability_zone.clone(),
         extra_specs: parts.copy.extra_specs.clone(),
-        group: match new.hints.group {
-            Some(id) => Some(group(app, ask, id).await?),
-            None => None,
-        },
+        group,
         different_from: neighbours(app, &new.hints.different_host).await?,
         same_as: neighbours(app, &new.hints.same_host).await?,
         ..Wishes::default()
-    })
+    };
+    Ok((wishes, group_members_max))
 }
 
-/// The group, if the requester has it and a place in it is left.
-async fn group(app: &App, ask: &Ask, id: Uuid) -> Answer<Group> {
+/// The group, if the requester has it and a place in it is left, and how many there are for him.
+async fn group(app: &App, ask: &Ask, id: Uuid) -> Answer<(Group, i64)> {
     let missing = || Fault::new(400, format!("Instance group {id} could not be found."));
     let row = match app.store.server_group(id).await {
         Err(StoreError::NotFound { .. }) => return Err(missing().into()),
@@ -353,10 +357,11 @@ async fn group(app: &App, ask: &Ask, id: Uuid) -> Answer<Group> {
         return Err(missing().into());
     }
     let limits = quotas::limits(app, Some(&row.project), Some(&requester.user)).await?;
-    if !quota::has_room(limits.of(Quota::ServerGroupMembers), row.members.len() as u64) {
+    let most = limits.of(Quota::ServerGroupMembers);
+    if !quota::has_room(most, row.members.len() as u64) {
         return Err(Fault::new(403, "Quota exceeded, too many servers in group").into());
     }
-    Ok(group_of(app, &row, None).await?)
+    Ok((group_of(app, &row, None).await?, most))
 }
 
 /// Where these servers are; one that is not there is nowhere.

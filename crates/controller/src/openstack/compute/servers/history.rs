@@ -2,6 +2,8 @@
 //!
 //! Ground rules: an action has the id of the request that asked for it; where noting fails nothing else does.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -18,6 +20,7 @@ use whimbrel_api::openstack::{
 use whimbrel_core::{
     id::{HostName, InstanceId},
     identity::policy::Operation,
+    lease::Work,
     server::Ownership,
 };
 use whimbrel_store::{self as store, ActionEventRow, ActionRow, StoreError};
@@ -29,9 +32,31 @@ use super::{
 use crate::app::{App, Shared};
 
 const QUERY: &[&str] = &["limit", "marker", "changes-since", "changes-before"];
+const ORPHANS_EVERY: Duration = Duration::from_secs(10);
+/// Longer than any call takes that notes an event and then begins what it is about.
+const ORPHAN_AGE_US: i64 = 120_000_000;
 /// Those of a deleted server are told from here on.
 const DELETED_SINCE: Microversion = Microversion::v2(21);
 const PAGED_SINCE: Microversion = Microversion::v2(58);
+
+/// Ends what a controller that died left open, until shutdown.
+pub(crate) async fn end_orphans(app: Shared) {
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(ORPHANS_EVERY) => {}
+        }
+        if app.leases.turn(Work::Chores).is_none() {
+            continue;
+        }
+        let now_us = App::now_us();
+        match app.store.end_orphaned_events(now_us - ORPHAN_AGE_US, now_us).await {
+            Ok(0) => {}
+            Ok(ended) => tracing::info!(ended, "events of actions that nobody was at any more were ended"),
+            Err(error) => tracing::warn!(%error, "cannot look for events that nobody is at"),
+        }
+    }
+}
 
 /// Notes that an action begins.
 pub(super) async fn begun(app: &App, ask: &Ask, instance: InstanceId, action: &str) -> Answer<()> {

@@ -3,12 +3,21 @@
 //! Ground rules: the usual order, newest first, is read from the database as far as a page needs it; another order has to look at
 //! all of them. A marker is the id of the last server of the page before.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
 use serde_json::Value;
 use whimbrel_api::openstack::{
     compute::{
         query::{LIMIT_MAX, Query},
-        server::{answer, record::Server, state},
+        server::{
+            answer::{self, DetailText},
+            record::Server,
+            state,
+        },
         values::boolean_word,
     },
     fault::Fault,
@@ -26,7 +35,9 @@ use super::{
 };
 use crate::app::{App, Shared};
 
-const ROWS_AT_ONCE: u32 = 500;
+/// A page and the row that tells of the next one.
+const ROWS_AT_ONCE: u32 = LIMIT_MAX as u32 + 1;
+const WRITTEN_AT_ONCE: usize = 100;
 /// Of a list in another order than the usual one.
 const SORTED_MAX: usize = 100_000;
 
@@ -35,9 +46,19 @@ pub(in super::super) async fn list(ask: Ask, State(app): State<Shared>) -> Answe
     Ok(Json(answer::list(&servers, next.as_deref(), &ask.view())))
 }
 
-pub(in super::super) async fn detail(ask: Ask, State(app): State<Shared>) -> Answer<Json<Value>> {
+pub(in super::super) async fn detail(ask: Ask, State(app): State<Shared>) -> Answer<Response> {
     let (servers, next) = chosen(&app, &ask).await?;
-    Ok(Json(answer::detail(&servers, next.as_deref(), &ask.view())))
+    let unwritable = |error: serde_json::Error| Fault::new(500, format!("The servers cannot be told: {error}."));
+    let (mut text, view) = (DetailText::default(), ask.view());
+    for some in servers.chunks(WRITTEN_AT_ONCE) {
+        for server in some {
+            text.add(server, &view).map_err(unwritable)?;
+        }
+        // A page takes longer than others should wait.
+        tokio::task::yield_now().await;
+    }
+    let text = text.finish(next.as_deref(), &view).map_err(unwritable)?;
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 async fn chosen(app: &App, ask: &Ask) -> Answer<(Vec<Server>, Option<String>)> {
@@ -136,7 +157,7 @@ async fn matching(
         let last = rows.len() < ROWS_AT_ONCE as usize;
         before = rows.last().map(|row| row.id);
         for row in rows {
-            let server = record::record(app, row, &around).await?;
+            let server = record::record(app, row, &around);
             if wanted.takes(&server) {
                 servers.push(server);
             }

@@ -15,7 +15,7 @@ use whimbrel_api::{
     openstack::{
         compute::{
             migration::{self, Kind, Migration, Place, Status, Transfer},
-            query::Query,
+            query::{LIMIT_MAX, Query},
             times,
         },
         fault::Fault,
@@ -26,9 +26,10 @@ use whimbrel_core::{
     failure::FailureCode,
     id::{HostName, MigrationId},
     identity::policy::Operation,
+    migration::coordinator,
     progress::Progress,
 };
-use whimbrel_store::{InstanceRow, MigrationKind, MigrationRow, StoreError, every};
+use whimbrel_store::{InstanceRow, MigrationFilter, MigrationKind, MigrationRow, StoreError};
 
 use super::{
     super::{
@@ -178,75 +179,92 @@ pub(in super::super) async fn list(ask: Ask, State(app): State<Shared>) -> Answe
     if !all {
         ask.may_in(Operation::ListMigrations, own.as_ref())?;
     }
-    let rows = every(|page| {
-        let app = app.clone();
-        async move { app.store.list_migrations(None, &page).await }
-    })
-    .await?;
-    let mut rows: Vec<MigrationRow> = rows.into_iter().filter(|row| all || row.asked_by.project == own).collect();
-    let filter = Filter::read(&query, &ask)?;
-    rows.retain(|row| filter.takes(row));
-    let mut records: Vec<Migration> = rows.into_iter().map(|row| record(&app, row)).collect();
-    records.retain(|record| filter.status.as_ref().is_none_or(|status| record.status.name() == status));
-    if ask.at < PAGED_SINCE {
+    let Some(mut filter) = filter(&query, &ask)? else {
+        return Ok(Json(migration::list(&[], None, &ask.view())));
+    };
+    if !all {
+        match (&filter.project, own) {
+            // Another's are not there.
+            (Some(asked), own) if Some(asked) != own.as_ref() => {
+                return Ok(Json(migration::list(&[], None, &ask.view())));
+            }
+            (_, None) => return Ok(Json(migration::list(&[], None, &ask.view()))),
+            (_, own) => filter.project = own,
+        }
+    }
+    let paged = ask.at >= PAGED_SINCE;
+    let limit = if paged { query.limit()? } else { LIMIT_MAX };
+    let before = match query.get("marker").filter(|_| paged) {
+        None => None,
+        Some(marker) => Some(known_marker(&app, marker).await?),
+    };
+    let rows = app.store.list_moves(&filter, before, u32::try_from(limit + 1).unwrap_or(u32::MAX)).await?;
+    let more = rows.len() > limit;
+    let mut records: Vec<Migration> = rows.into_iter().take(limit).map(|row| record(&app, row)).collect();
+    if !paged {
+        // Oldest first, and the newest of them where there are more than any list tells.
+        records.reverse();
         return Ok(Json(migration::list(&records, None, &ask.view())));
     }
-    // Newest first.
-    records.reverse();
-    let named: Vec<(String, Migration)> = records.into_iter().map(|one| (one.uuid.to_string(), one)).collect();
-    let (page, next) = query.page(named, |(id, _)| id)?;
-    let page: Vec<Migration> = page.into_iter().map(|(_, one)| one).collect();
-    Ok(Json(migration::list(&page, next.as_deref(), &ask.view())))
+    let next = records.last().filter(|_| more).map(|last| query.after(&last.uuid.to_string()));
+    Ok(Json(migration::list(&records, next.as_deref(), &ask.view())))
 }
 
-struct Filter {
-    host: Option<String>,
-    source: Option<String>,
-    status: Option<String>,
-    server: Option<String>,
-    kind: Option<String>,
-    user: Option<String>,
-    project: Option<String>,
-    changed_since: Option<i64>,
-    changed_before: Option<i64>,
-}
-
-impl Filter {
-    fn read(query: &Query, ask: &Ask) -> Result<Filter, Fault> {
-        let text = |name: &str| query.get(name).map(str::to_owned);
-        let time = |name: &str| {
-            let bad =
-                |text: &str| Fault::new(400, format!("Invalid input for query parameters {name}. Value: {text}."));
-            query.get(name).map(|text| times::parse(text).ok_or_else(|| bad(text))).transpose()
-        };
-        let by_user = ask.at >= USER_FILTER_SINCE;
-        Ok(Filter {
-            host: text("host"),
-            source: text("source_compute"),
-            status: text("status"),
-            server: text("instance_uuid"),
-            kind: text("migration_type"),
-            user: text("user_id").filter(|_| by_user),
-            project: text("project_id").filter(|_| by_user),
-            changed_since: if ask.at >= PAGED_SINCE { time("changes-since")? } else { None },
-            changed_before: if ask.at >= CHANGES_BEFORE_SINCE { time("changes-before")? } else { None },
-        })
+async fn known_marker(app: &App, marker: &str) -> Answer<MigrationId> {
+    let bad = || Fault::new(400, format!("marker [{marker}] not found"));
+    let id: MigrationId = marker.parse().map_err(|_| bad())?;
+    match app.store.migration(id).await {
+        Err(StoreError::NotFound { .. }) => Err(bad().into()),
+        other => other.map(|row| row.id).map_err(Into::into),
     }
+}
 
-    fn takes(&self, row: &MigrationRow) -> bool {
-        let same = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
-        let host = |host: &HostName| self.host.as_ref().is_none_or(|wanted| wanted == host.as_str());
-        let asked = |wanted: &Option<String>, is: Option<&str>| {
-            wanted.as_ref().is_none_or(|wanted| Some(wanted.as_str()) == is)
-        };
-        (host(&row.source) || host(&row.target))
-            && same(&self.source, row.source.as_str())
-            && same(&self.server, &row.instance.to_string())
-            && same(&self.kind, kind(row.kind).name())
-            && asked(&self.user, row.asked_by.user.as_ref().map(|id| id.as_str()))
-            && asked(&self.project, row.asked_by.project.as_ref().map(|id| id.as_str()))
-            && self.changed_since.is_none_or(|since| row.updated_us >= since)
-            && self.changed_before.is_none_or(|before| row.updated_us <= before)
+/// `None` where no migration can be meant.
+fn filter(query: &Query, ask: &Ask) -> Result<Option<MigrationFilter>, Fault> {
+    let text = |name: &str| query.get(name).map(str::to_owned);
+    let time = |name: &str| {
+        let bad = |text: &str| Fault::new(400, format!("Invalid input for query parameters {name}. Value: {text}."));
+        query.get(name).map(|text| times::parse(text).ok_or_else(|| bad(text))).transpose()
+    };
+    let by_user = ask.at >= USER_FILTER_SINCE;
+    let server = text("instance_uuid").map(|id| id.parse());
+    let user = text("user_id").filter(|_| by_user).map(|id| id.parse());
+    let project = text("project_id").filter(|_| by_user).map(|id| id.parse());
+    let kind = text("migration_type").map(|name| KINDS.iter().copied().find(|known| kind(*known).name() == name));
+    let statuses = text("status").map(|name| statuses(&name));
+    let is_none = matches!(server, Some(Err(_)))
+        || matches!(user, Some(Err(_)))
+        || matches!(project, Some(Err(_)))
+        || kind == Some(None)
+        || statuses.is_some_and(<[_]>::is_empty);
+    let filter = MigrationFilter {
+        host: text("host"),
+        source: text("source_compute"),
+        server: server.and_then(Result::ok),
+        kind: kind.flatten(),
+        statuses: statuses.unwrap_or_default().to_vec(),
+        user: user.and_then(Result::ok),
+        project: project.and_then(Result::ok),
+        changed_since_us: if ask.at >= PAGED_SINCE { time("changes-since")? } else { None },
+        changed_before_us: if ask.at >= CHANGES_BEFORE_SINCE { time("changes-before")? } else { None },
+    };
+    Ok((!is_none).then_some(filter))
+}
+
+const KINDS: [MigrationKind; 4] =
+    [MigrationKind::Live, MigrationKind::Cold, MigrationKind::Resize, MigrationKind::Evacuation];
+
+/// The coordinator's own that [`status`] shows by this name.
+fn statuses(name: &str) -> &'static [coordinator::Status] {
+    use coordinator::Status as Own;
+    match name {
+        "queued" => &[Own::Queued],
+        "preparing" => &[Own::Preparing],
+        "running" => &[Own::Running, Own::PostMigrating, Own::Cancelling],
+        "completed" => &[Own::Completed],
+        "cancelled" => &[Own::Cancelled],
+        "failed" => &[Own::Failed],
+        _ => &[],
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) mod change;
 pub(super) mod create;
 mod drive;
 pub(crate) mod groups;
-pub(super) mod history;
+pub(crate) mod history;
 pub(super) mod interfaces;
 pub(super) mod list;
 mod live;

@@ -4,7 +4,7 @@
 //! wrong for long; an administrator's word that a server is in error stands above it.
 //! Source of the neighbours' id: nova, utils.py, `generate_hostid`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha224};
 use whimbrel_api::openstack::compute::server::{
@@ -19,9 +19,9 @@ use whimbrel_core::{
     schedule::{Place, Reach},
     server::FlavorCopy,
 };
-use whimbrel_store::{InstanceRow, StoreError, TaskState};
+use whimbrel_store::{InstanceRow, MigrationRow, StoreError, TaskState};
 
-use crate::{app::App, places::place_of};
+use crate::{app::App, places::places_of};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -32,37 +32,49 @@ const PROGRESS_DONE: u8 = 100;
 /// What is looked up once for many servers.
 pub(super) struct Around {
     hosts: HashMap<HostName, Place>,
+    /// Those that go on.
+    moves: BTreeMap<InstanceId, MigrationRow>,
 }
 
 impl Around {
     pub(super) async fn look(app: &App) -> Result<Self, StoreError> {
-        let aggregates = app.store.list_aggregates().await?;
-        let hosts = app.all_hosts().await?.into_iter();
-        Ok(Around { hosts: hosts.map(|host| (host.name.clone(), place_of(&host, &aggregates))).collect() })
+        let store = &app.store;
+        let (aggregates, marks, moves) =
+            tokio::try_join!(store.list_aggregates(), store.host_marks(None), store.unfinished_migrations())?;
+        Ok(Around { hosts: places_of(&marks, &aggregates), moves })
+    }
+
+    async fn of(app: &App, row: &InstanceRow) -> Result<Self, StoreError> {
+        let (aggregates, marks) = tokio::try_join!(app.store.list_aggregates(), app.store.host_marks(Some(&row.host)))?;
+        let going_on = match row.task {
+            Some(TaskState::Migrating) => app.store.unfinished_migration_of(row.id).await?,
+            Some(_) | None => None,
+        };
+        let moves = going_on.into_iter().map(|migration| (migration.instance, migration)).collect();
+        Ok(Around { hosts: places_of(&marks, &aggregates), moves })
     }
 }
 
 pub(super) async fn one(app: &App, row: InstanceRow) -> Result<Server, StoreError> {
-    let around = Around::look(app).await?;
-    record(app, row, &around).await
+    let around = Around::of(app, &row).await?;
+    Ok(record(app, row, &around))
 }
 
-pub(super) async fn record(app: &App, row: InstanceRow, around: &Around) -> Result<Server, StoreError> {
-    let progress = progress(app, row.id, row.task).await?;
+pub(super) fn record(app: &App, row: InstanceRow, around: &Around) -> Server {
+    let progress = progress(app, &row, around);
     // A host whose record is gone says nothing any more.
     let silent = Place { reach: Reach::Silent, ..Place::default() };
     let place = around.hosts.get(&row.host).unwrap_or(&silent);
-    Ok(of(row, place, progress))
+    of(row, place, progress)
 }
 
 /// Of a move that is under way: the truth about disks and memory together.
-async fn progress(app: &App, id: InstanceId, task: Option<TaskState>) -> Result<u8, StoreError> {
-    if task != Some(TaskState::Migrating) {
-        return Ok(PROGRESS_DONE);
-    }
-    let Some(migration) = app.store.unfinished_migration_of(id).await? else { return Ok(PROGRESS_DONE) };
-    let observed = app.drivers.of(migration.id).and_then(|driven| driven.observed().progress).or(migration.progress);
-    Ok(observed.map_or(0, |progress| u8::try_from(progress.permille / 10).unwrap_or(PROGRESS_DONE)))
+fn progress(app: &App, row: &InstanceRow, around: &Around) -> u8 {
+    let going_on = around.moves.get(&row.id).filter(|_| row.task == Some(TaskState::Migrating));
+    let Some(migration) = going_on else { return PROGRESS_DONE };
+    let observed = app.drivers.of(migration.id).and_then(|driven| driven.observed().progress);
+    let progress = observed.as_ref().or(migration.progress.as_ref());
+    progress.map_or(0, |progress| u8::try_from(progress.permille / 10).unwrap_or(PROGRESS_DONE))
 }
 
 fn of(row: InstanceRow, place: &Place, progress: u8) -> Server {
