@@ -12,6 +12,7 @@
 //! and their guests witnessed by the same peer; the target never has the base image before; a run that does not finish in
 //! its time, or whose guest is not sound after it, is told as such, with no number made up for it.
 
+mod api;
 mod meter;
 mod row;
 mod scenario;
@@ -44,6 +45,12 @@ pub(crate) async fn run(args: BenchArgs) -> Result<()> {
 }
 
 async fn measure_all(args: &BenchArgs) -> Result<()> {
+    if args.scenario.contains(&Scenario::Api) {
+        api::measure(&args.dir, args.json).await?;
+        if args.scenario.iter().all(|scenario| *scenario == Scenario::Api) {
+            return Ok(());
+        }
+    }
     let mut options = LabOptions::transient(&args.dir, "bench", 2)?;
     if args.peer == BenchPeer::Libvirt {
         let qemu = options.hosts[0].qemu.clone();

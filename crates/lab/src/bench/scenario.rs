@@ -23,13 +23,15 @@ pub enum Scenario {
     Write60,
     /// An idle guest comes home after 64 MiB of changes
     Back,
+    /// No guest: one controller with 1,000 hosts and 20,000 servers that are only told of; where it is asked for
+    Api,
 }
 
 impl Scenario {
     pub(super) fn rates(self) -> Rates {
         let writing = |mb: u64| Rates { write_bps: mb * MB, fsync_hz: 10, ram_bps: MB };
         match self {
-            Scenario::Idle | Scenario::Back => Rates { write_bps: 0, fsync_hz: 0, ram_bps: 0 },
+            Scenario::Idle | Scenario::Back | Scenario::Api => Rates { write_bps: 0, fsync_hz: 0, ram_bps: 0 },
             Scenario::Write20 => writing(20),
             Scenario::Write60 => writing(60),
         }
@@ -43,6 +45,7 @@ impl fmt::Display for Scenario {
             Scenario::Write20 => "write20",
             Scenario::Write60 => "write60",
             Scenario::Back => "back",
+            Scenario::Api => "api",
         })
     }
 }
@@ -59,10 +62,11 @@ impl fmt::Display for Setting {
     }
 }
 
-/// All that were asked for, or all.
+/// All moves that were asked for, or all.
 pub(super) fn settings(scenarios: &[Scenario], links: &[LinkRate]) -> Result<Vec<Setting>> {
-    let all = || Scenario::value_variants().to_vec();
-    let scenarios = if scenarios.is_empty() { all() } else { scenarios.to_vec() };
+    let all = Scenario::value_variants();
+    let scenarios = if scenarios.is_empty() { all } else { scenarios };
+    let scenarios: Vec<Scenario> = scenarios.iter().copied().filter(|scenario| *scenario != Scenario::Api).collect();
     let links = if links.is_empty() { super::links_default()? } else { links.to_vec() };
     let of = |link: LinkRate| scenarios.clone().into_iter().map(move |scenario| Setting { scenario, link });
     Ok(links.into_iter().flat_map(of).collect())

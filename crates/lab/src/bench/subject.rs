@@ -113,7 +113,7 @@ pub(super) async fn measure(lab: &mut Lab, subject: &Subject, setting: Setting, 
 
 async fn watched(lab: &Lab, subject: &Subject, setting: Setting, repetition: u32, guest: &GuestSite) -> Result<Row> {
     let way = match setting.scenario {
-        Scenario::Idle | Scenario::Write20 | Scenario::Write60 => Way::There,
+        Scenario::Idle | Scenario::Write20 | Scenario::Write60 | Scenario::Api => Way::There,
         Scenario::Back => {
             subject.go(lab, Way::There).await.context("on the way there")?;
             PeerControl::connect(&guest.control).await?.write_changes(CHANGES_BYTES, TASK_TIME_MAX).await?;
