@@ -89,10 +89,46 @@ pub struct BaseImage {
     pub file_bytes: u64,
 }
 
+/// Where a move leaves the disks. Decided once, before it begins, and the same for both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// Each host has its own: the disks are copied.
+    #[default]
+    Local,
+    /// Where they are, on files that both hosts see: only RAM moves.
+    Shared,
+}
+
+impl Storage {
+    pub fn is_shared(self) -> bool {
+        self == Storage::Shared
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Storage::Local => "local",
+            Storage::Shared => "shared",
+        }
+    }
+}
+
+impl FromStr for Storage {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Storage::Local, Storage::Shared]
+            .into_iter()
+            .find(|storage| storage.as_str() == text)
+            .ok_or_else(|| format!("'{text}' is not known"))
+    }
+}
+
 /// How a disk (or, as the strongest of its disks, a migration) gets its content to the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CopyMode {
+    /// Both hosts see the disks: nothing of them travels.
+    Shared,
     /// The target has a retained copy and the source a bitmap of what changed since.
     Delta,
     /// The target has some copy; chunk digests say what differs.

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::id::{HostName, ImageDigest};
+use crate::{
+    disk::Storage,
+    id::{HostName, ImageDigest, StorageId},
+};
 
 pub const RAM_ALLOCATION_RATIO: f64 = 1.0;
 pub const RESERVED_MEMORY_MB: u64 = 512;
@@ -55,6 +58,9 @@ pub struct HostFacts {
     /// As `uptime` prints it, in UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime: Option<String>,
+    /// What its instances lie on, where other hosts may see that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageId>,
 }
 
 /// The host's own processors, in the fields that Nova tells of them.
@@ -109,6 +115,14 @@ impl HostFacts {
         next() * 1_000_000 + next() * 1_000 + next()
     }
 
+    /// Whether a server's disks on this host are files that `other` sees too.
+    pub fn storage_towards(&self, other: &HostFacts) -> Storage {
+        match self.storage.is_some() && self.storage == other.storage {
+            true => Storage::Shared,
+            false => Storage::Local,
+        }
+    }
+
     pub fn has_image(&self, digest: &ImageDigest) -> bool {
         self.images.contains(digest)
     }
@@ -127,9 +141,26 @@ mod tests {
     #[test]
     fn facts_of_an_older_agent_are_read() {
         let facts: HostFacts = serde_json::from_str(OLD).unwrap();
-        assert_eq!((facts.cpu_info, facts.uptime), (None, None));
+        assert_eq!((facts.cpu_info, facts.uptime, facts.storage), (None, None, None));
         let part: CpuInfo = serde_json::from_str(r#"{"arch": "x86_64"}"#).unwrap();
         assert_eq!(part, CpuInfo { arch: "x86_64".to_owned(), ..CpuInfo::default() });
+    }
+
+    #[test]
+    fn disks_are_shared_only_where_both_hosts_name_the_same_storage() {
+        let check = |here: Option<u128>, there: Option<u128>, want| {
+            let facts = |storage: Option<u128>| {
+                let known: HostFacts = serde_json::from_str(OLD).unwrap();
+                HostFacts { storage: storage.map(|number| StorageId(Uuid::from_u128(number))), ..known }
+            };
+            assert_eq!(facts(here).storage_towards(&facts(there)), want, "{here:?} {there:?}");
+        };
+        check(Some(1), Some(1), Storage::Shared);
+        check(Some(1), Some(2), Storage::Local);
+        check(Some(1), None, Storage::Local);
+        check(None, Some(1), Storage::Local);
+        // Two hosts that say nothing share nothing.
+        check(None, None, Storage::Local);
     }
 
     #[test]

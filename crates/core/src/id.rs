@@ -37,6 +37,8 @@ typed_uuid!(/// One guest; a *server* in the API.
     InstanceId);
 typed_uuid!(/// One attempt to move one instance. A retry is a new migration.
     MigrationId);
+typed_uuid!(/// A directory that several hosts have mounted; its own mark, whatever each of them calls the path.
+    StorageId);
 typed_uuid!(/// A disk or kernel image known to the controller.
     ImageId);
 typed_uuid!(/// A size template.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     copy_mode,
+    disk::Storage,
     failure::{Failure, FailureCode},
     host::HostFacts,
     instance::InstanceSpec,
@@ -30,8 +31,16 @@ pub struct Placement<'a> {
 }
 
 impl Placement<'_> {
+    /// Disks that the target sees where they are do not move.
+    pub fn storage(&self) -> Storage {
+        self.source.map_or(Storage::Local, |source| source.storage_towards(self.target))
+    }
+
     /// What must be reserved on the target's file system.
     pub fn disk_bytes(&self) -> u64 {
+        if self.storage().is_shared() {
+            return 0;
+        }
         let own = match self.disk_over_commit {
             true => self.allocated_bytes,
             false => self.instance.disks.iter().map(|disk| disk.virtual_bytes).sum(),
@@ -93,6 +102,10 @@ impl Placement<'_> {
     }
 
     fn disk(&self) -> Option<Failure> {
+        // Where they lie already, they may fill what is left, as on the host that they come from.
+        if self.storage().is_shared() {
+            return None;
+        }
         let need = self.disk_bytes();
         let (free, what) = match self.disk_over_commit {
             true => (i128::from(self.target.disk_free_bytes), "free"),

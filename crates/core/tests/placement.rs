@@ -4,7 +4,7 @@ use whimbrel_core::{
     disk::{BaseImage, DiskFormat, DiskSpec},
     failure::{Failure, FailureCode},
     host::HostFacts,
-    id::{HostName, ImageDigest},
+    id::{HostName, ImageDigest, StorageId},
     instance::{Boot, InstanceSpec, Nic},
     precheck::Placement,
     schedule::{Candidate, Wanted, choose, rank},
@@ -39,6 +39,7 @@ fn host(name: &str) -> HostFacts {
         disk_bps: None,
         cpu_info: None,
         uptime: None,
+        storage: None,
     }
 }
 
@@ -195,6 +196,36 @@ fn disk_space() {
         &["allocated", "41984 MiB", "40960 MiB of disk free"],
     );
     check(|case| case.target.disk_free_bytes = 0, &[FailureCode::NoDisk], &["-10240 MiB"]);
+}
+
+/// What does not move is not counted, whatever the other host has left; its RAM is.
+#[test]
+fn disks_that_stay_where_they_are_need_no_room() {
+    let (shared, other) = (StorageId(uuid::Uuid::from_u128(1)), StorageId(uuid::Uuid::from_u128(2)));
+    let full = |storage| {
+        move |case: &mut Case| {
+            case.source.as_mut().expect("a move").storage = Some(shared);
+            case.target.storage = storage;
+            case.target.disk_free_bytes = 0;
+            case.target.images.clear();
+        }
+    };
+    check(full(Some(shared)), &[], &[]);
+    check(full(Some(other)), &[FailureCode::NoDisk], &["needs 31744 MiB"]);
+    check(full(None), &[FailureCode::NoDisk], &["needs 31744 MiB"]);
+    for disk_over_commit in [false, true] {
+        let over = |case: &mut Case| {
+            full(Some(shared))(case);
+            case.disk_over_commit = disk_over_commit;
+            case.instance.ram_mb += 1;
+        };
+        check(over, &[FailureCode::NoRam], &["needs 3585 MiB"]);
+    }
+    let new = |case: &mut Case| {
+        full(Some(shared))(case);
+        case.source = None;
+    };
+    check(new, &[FailureCode::NoDisk], &["needs 31744 MiB"]);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use whimbrel_core::{
+    disk::Storage,
     failure::FailureCode,
     host::HostFacts,
-    id::{HostName, InstanceId},
+    id::{HostName, InstanceId, StorageId},
     instance::InstanceSpec,
     schedule::{Candidate, Group, GroupPolicy, Neighbour, Place, Reach, Wanted, Wishes, choose, rank},
 };
@@ -188,6 +189,46 @@ fn hints() {
     check(different, "h2 h3", why(FailureCode::Excluded, &["00000007 is on host 'h1'", "a different one"]));
     let same = |case: &mut Case| case.wishes.same_as = vec![at(7, "h3"), at(8, "h9")];
     check(same, "h3", why(FailureCode::Excluded, &["none of the servers", "on host 'h3' or 1 others"]));
+}
+
+/// h1 has most room; h3 sees the server's disks where they are.
+#[test]
+fn disks_that_both_hosts_see() {
+    let storage = |number| Some(StorageId(uuid::Uuid::from_u128(number)));
+    let source = HostFacts { storage: storage(1), ..host("h0", 4096) };
+    let hosts = [
+        host("h1", 4096),
+        HostFacts { storage: storage(2), ..host("h2", 3072) },
+        HostFacts { storage: storage(1), ..host("h3", 2048) },
+    ];
+    let instance = instance();
+    let check = |source: Option<&HostFacts>, wished: Option<Storage>, fit: &str, why: &str| {
+        let wishes = Wishes { storage: wished, ..Wishes::default() };
+        let wanted = Wanted { wishes: &wishes, source, ..Wanted::new(&instance) };
+        let ranking = rank(&wanted, &hosts.each_ref().map(Candidate::new));
+        let fits: Vec<_> = ranking.fit.iter().map(HostName::as_str).collect();
+        assert_eq!(fits.join(" "), fit, "{:?}", ranking.why_not);
+        for reason in ranking.why_not.iter().flat_map(|not| &not.reasons) {
+            assert_eq!((reason.code, reason.detail.as_str()), (FailureCode::Excluded, why));
+            assert!(reason.hint.is_some());
+        }
+    };
+    check(Some(&source), None, "h3 h1 h2", "");
+    check(
+        Some(&source),
+        Some(Storage::Local),
+        "h1 h2",
+        "h0 is not on local storage: Block migration can not be used with shared storage.",
+    );
+    check(
+        Some(&source),
+        Some(Storage::Shared),
+        "h3",
+        "h0 is not on shared storage: Shared storage live-migration requires either shared storage or \
+         boot-from-volume with no local disks.",
+    );
+    // A new server has no disks yet.
+    check(None, Some(Storage::Shared), "h1 h2 h3", "");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
+use whimbrel_core::{disk::Storage, migration::target};
+
 use crate::{
     fault::Fault,
     model::{Action, Model, State, world::*},
@@ -55,8 +57,8 @@ pub struct Explored {
 }
 
 /// Explores all; the shortest violation, if there is one.
-pub fn explore(fault: Option<Fault>) -> Result<Explored, Box<Violation>> {
-    let model = Model::new(Roles::new(fault));
+pub fn explore(storage: Storage, fault: Option<Fault>) -> Result<Explored, Box<Violation>> {
+    let model = Model::new(Roles::new(fault), storage, fault);
     let mut search = Search::new(&model);
     search.run()
 }
@@ -87,7 +89,7 @@ impl<'a> Search<'a> {
     }
 
     fn run(&mut self) -> Result<Explored, Box<Violation>> {
-        self.reach(State::first(), 0, None);
+        self.reach(self.first(), 0, None);
         let mut found = Vec::with_capacity(64);
         let mut at = 0;
         while at < self.states.len() {
@@ -134,11 +136,23 @@ impl<'a> Search<'a> {
         if state.is(SOURCE_RUNS) && state.is(TARGET_RUNS) {
             return Some((Invariant::I1, "the guest runs on both hosts"));
         }
+        if state.is(SOURCE_WRITES) && state.is(TARGET_WRITES) {
+            return Some((Invariant::I1, "both hosts have the disks open for writing"));
+        }
         if state.is(RAN_INCOMPLETE) {
             return Some((Invariant::I2, "the target ran the guest on disks that were not sealed"));
         }
         if state.is(TARGET_RAN | SOURCE_RUNS) {
             return Some((Invariant::I2, "the source runs the guest from before it ran on the target"));
+        }
+        if self.is_shared() && !state.is(SOURCE_DISKS) {
+            return Some((Invariant::I2, "the only disks are gone"));
+        }
+        if state.is(TARGET_NAMED) && self.has_refused(state) {
+            return Some((Invariant::I2, "the storage names a host that refused"));
+        }
+        if self.is_shared() && state.is(TARGET_RUNS) && !state.is(TARGET_NAMED) {
+            return Some((Invariant::I2, "the storage does not name the host that runs the guest"));
         }
         let source_can = state.is(SOURCE_DISKS) && !state.is(TARGET_RAN);
         let target_can = state.is(TARGET_RAN | TARGET_FILES) || state.is(SEALED | LOADED | TARGET_QEMU);
@@ -154,7 +168,7 @@ impl<'a> Search<'a> {
         if !roles.coordinator_phases[state.coordinator as usize].is_owing() {
             return None;
         }
-        let source_rests = roles.source_phases[state.source as usize].is_end() || state.source == State::first().source;
+        let source_rests = roles.source_phases[state.source as usize].is_end() || state.source == self.first().source;
         let at_rest = source_rests && state.source_work == 0 && !state.is(ARMED);
         if !at_rest || !self.source_has_guest(state) {
             return Some("the server was let go before its source was at rest with the guest");
@@ -171,8 +185,8 @@ impl<'a> Search<'a> {
         let source = &roles.source_phases[state.source as usize];
         let target = &roles.target_phases[state.target as usize];
         let at_target = !state.is(SOURCE_CLAIM);
-        let source_rests = source.is_end() || state.source == State::first().source;
-        let target_rests = target.is_end() || state.target == State::first().target;
+        let source_rests = source.is_end() || state.source == self.first().source;
+        let target_rests = target.is_end() || state.target == self.first().target;
         if !source_rests || !target_rests {
             return Some("the coordinator is done, an agent is not");
         }
@@ -183,10 +197,26 @@ impl<'a> Search<'a> {
             return Some("an end with a claim on both hosts, or on none");
         }
         let clean = match at_target {
-            true => state.is(TARGET_FILES | TARGET_RAN) && !state.is(SOURCE_QEMU) && !state.is(SOURCE_DISKS),
+            true => {
+                state.is(TARGET_FILES | TARGET_RAN)
+                    && !state.is(SOURCE_QEMU)
+                    && state.is(SOURCE_DISKS) == self.is_shared()
+            }
             false => self.source_has_guest(state) && !state.is(TARGET_FILES) && !state.is(TARGET_QEMU),
         };
         (!clean).then_some("an end with a process or a file at the wrong side, or without the guest")
+    }
+
+    fn first(&self) -> State {
+        State::first(self.model.storage)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.model.storage.is_shared()
+    }
+
+    fn has_refused(&self, state: &State) -> bool {
+        matches!(self.model.roles.target_phases[state.target as usize], target::Phase::Refused { .. })
     }
 
     /// It runs there, or its QEMU died there and its disks are there to start it again.
@@ -269,7 +299,7 @@ impl Hasher for StateHasher {
         self.write_u64(u64::from(value));
     }
 
-    fn write_u16(&mut self, value: u16) {
+    fn write_u32(&mut self, value: u32) {
         self.write_u64(u64::from(value));
     }
 

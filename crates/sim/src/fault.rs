@@ -1,6 +1,7 @@
 //! Planted faults: each breaks one rule of the machines from outside, so that a test can prove that the explorer finds it.
 
 use whimbrel_core::{
+    disk::Storage,
     failure::{Failure, FailureCode},
     migration::{Note, coordinator, message::AskTarget, source, target},
 };
@@ -37,10 +38,18 @@ pub enum Fault {
     DebtForgiven,
     /// The coordinator does not ask for what the target owes.
     DebtNotAsked,
+    /// Shared storage: the target's QEMU opens the disks for writing when it has loaded the state, and not when it may run.
+    OpenedAtLoad,
+    /// Shared storage: a source puts the disks away, as if they were a copy.
+    SharedDisksRetired,
+    /// Shared storage: a target that refuses removes the disks, as if it had made them.
+    SharedDisksUndone,
+    /// Shared storage: a target that refuses stays named as the owner.
+    RefusalKeepsName,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 19] = [
         Fault::TargetRunsAlone,
         Fault::SourceResumesAfterCommit,
         Fault::SourceForgetsAbort,
@@ -56,7 +65,35 @@ impl Fault {
         Fault::ServerFreedUnasked,
         Fault::DebtForgiven,
         Fault::DebtNotAsked,
+        Fault::OpenedAtLoad,
+        Fault::SharedDisksRetired,
+        Fault::SharedDisksUndone,
+        Fault::RefusalKeepsName,
     ];
+
+    /// Where it can be planted.
+    pub fn storage(self) -> Storage {
+        match self {
+            Fault::OpenedAtLoad | Fault::SharedDisksRetired | Fault::SharedDisksUndone | Fault::RefusalKeepsName => {
+                Storage::Shared
+            }
+            Fault::TargetRunsAlone
+            | Fault::SourceResumesAfterCommit
+            | Fault::SourceForgetsAbort
+            | Fault::TargetForgetsRefusal
+            | Fault::OwnerObeysDiscard
+            | Fault::CommitNotPersisted
+            | Fault::OwnNotPersisted
+            | Fault::SwitchUnsealed
+            | Fault::DiscardUnasked
+            | Fault::SourceIgnoresNack
+            | Fault::RefusalLeavesQemu
+            | Fault::CommitSentOnce
+            | Fault::ServerFreedUnasked
+            | Fault::DebtForgiven
+            | Fault::DebtNotAsked => Storage::Local,
+        }
+    }
 }
 
 pub fn source_step(fault: Option<Fault>, phase: &source::Phase, event: &source::Event) -> source::Step {

@@ -3,10 +3,13 @@
 //! The world is what the agents' acts really did: QEMU processes, files, exports, claims. It outlives the agents; the
 //! machines know of it only by events.
 
-use whimbrel_core::migration::{coordinator, source, target};
+use whimbrel_core::{
+    disk::Storage,
+    migration::{coordinator, source, target},
+};
 
 use crate::{
-    fault::failure,
+    fault::{Fault, failure},
     roles::{Cell, Close, Roles, net, work},
 };
 
@@ -14,32 +17,37 @@ pub const DEATHS_MAX: u8 = 2;
 
 /// What is really so, one bit each.
 pub mod world {
-    pub const SOURCE_QEMU: u16 = 1 << 0;
-    pub const SOURCE_RUNS: u16 = 1 << 1;
+    pub const SOURCE_QEMU: u32 = 1 << 0;
+    pub const SOURCE_RUNS: u32 = 1 << 1;
     /// Exports, bitmaps and RAM's stream on the source.
-    pub const ARMED: u16 = 1 << 2;
+    pub const ARMED: u32 = 1 << 2;
     /// The last round, read after the guest's stop, is on the target.
-    pub const SHIPPED: u16 = 1 << 3;
-    pub const SEALED: u16 = 1 << 4;
-    pub const LOADED: u16 = 1 << 5;
-    pub const TARGET_FILES: u16 = 1 << 6;
-    pub const TARGET_QEMU: u16 = 1 << 7;
-    pub const TARGET_RUNS: u16 = 1 << 8;
+    pub const SHIPPED: u32 = 1 << 3;
+    pub const SEALED: u32 = 1 << 4;
+    pub const LOADED: u32 = 1 << 5;
+    pub const TARGET_FILES: u32 = 1 << 6;
+    pub const TARGET_QEMU: u32 = 1 << 7;
+    pub const TARGET_RUNS: u32 = 1 << 8;
     /// The guest has run on the target at some time: its disks are the only truth.
-    pub const TARGET_RAN: u16 = 1 << 9;
-    pub const SOURCE_CLAIM: u16 = 1 << 10;
-    pub const TARGET_CLAIM: u16 = 1 << 11;
+    pub const TARGET_RAN: u32 = 1 << 9;
+    pub const SOURCE_CLAIM: u32 = 1 << 10;
+    pub const TARGET_CLAIM: u32 = 1 << 11;
     /// A guest was let run on what was not the whole guest.
-    pub const RAN_INCOMPLETE: u16 = 1 << 12;
+    pub const RAN_INCOMPLETE: u32 = 1 << 12;
     /// Not retired: bootable where QEMU is gone.
-    pub const SOURCE_DISKS: u16 = 1 << 13;
+    pub const SOURCE_DISKS: u32 = 1 << 13;
+    /// The rest is of storage that both hosts see; `SOURCE_DISKS` are the only ones then. Its QEMU has them open for writing.
+    pub const SOURCE_WRITES: u32 = 1 << 14;
+    pub const TARGET_WRITES: u32 = 1 << 15;
+    /// `owner.json`, which names the source at first.
+    pub const TARGET_NAMED: u32 = 1 << 16;
 }
 use world::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub net: u64,
-    pub world: u16,
+    pub world: u32,
     pub coordinator: u8,
     pub source: u8,
     pub target: u8,
@@ -51,10 +59,11 @@ pub struct State {
 }
 
 impl State {
-    pub fn first() -> Self {
+    pub fn first(storage: Storage) -> Self {
+        let shared = if storage.is_shared() { SOURCE_WRITES } else { 0 };
         State {
             net: 0,
-            world: SOURCE_DISKS | SOURCE_QEMU | SOURCE_RUNS | SOURCE_CLAIM | TARGET_CLAIM,
+            world: shared | SOURCE_DISKS | SOURCE_QEMU | SOURCE_RUNS | SOURCE_CLAIM | TARGET_CLAIM,
             coordinator: 0,
             source: 0,
             target: 0,
@@ -66,7 +75,7 @@ impl State {
         }
     }
 
-    pub fn is(&self, bits: u16) -> bool {
+    pub fn is(&self, bits: u32) -> bool {
         self.world & bits == bits
     }
 }
@@ -119,9 +128,7 @@ impl Action {
             | Action::TargetSeesLoaded => true,
             // What a lost message means on a link: TCP tells both sides.
             Action::SourceLinkLost | Action::TargetLinkLost => true,
-            Action::SourceDoes(_, end) | Action::TargetDoes(_, end) => {
-                end != End::FailedBefore && end != End::FailedAfter && end != End::DiedAfter
-            }
+            Action::SourceDoes(_, end) | Action::TargetDoes(_, end) => end == End::Done || end == End::FoundDead,
             Action::Cancel
             | Action::TargetOverdue
             | Action::AllMessagesLost
@@ -177,6 +184,8 @@ pub enum End {
     FailedAfter,
     /// All was done, and the agent died before it knew.
     DiedAfter,
+    /// The storage says so, nothing else was done, and the agent died.
+    DiedBetween,
     /// The guest's QEMU was gone.
     FoundDead,
 }
@@ -214,6 +223,8 @@ struct TargetEvents {
 
 pub struct Model {
     pub roles: Roles,
+    pub storage: Storage,
+    fault: Option<Fault>,
     to_source: Vec<(u64, Message, u8)>,
     to_target: Vec<(u64, Message, u8)>,
     source_events: SourceEvents,
@@ -228,7 +239,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(roles: Roles) -> Self {
+    pub fn new(roles: Roles, storage: Storage, fault: Option<Fault>) -> Self {
         use coordinator::Event::{Begin, Cancel, SourceIs, TargetIs, TargetOverdue, Tick};
         let coordinator = |event| roles.coordinator_event(&event);
         Model {
@@ -243,6 +254,8 @@ impl Model {
             source_is: coordinator(SourceIs(source::Phase::Idle)),
             target_is: coordinator(TargetIs(target::Phase::Unknown)),
             roles,
+            storage,
+            fault,
         }
     }
 
@@ -330,16 +343,21 @@ impl Model {
             }
             Work::Continue => {
                 done.world |= LOADED;
+                done.world &= !SOURCE_WRITES;
+                done.world |= if self.fault == Some(Fault::OpenedAtLoad) { TARGET_WRITES } else { 0 };
                 (Some(events.completed), true)
             }
             Work::Undo => {
                 // What the target has is old from the moment that the guest goes on here.
                 done.world &= !(ARMED | SHIPPED | SEALED | LOADED);
-                done.world |= if state.is(SOURCE_QEMU) { SOURCE_RUNS } else { 0 };
+                done.world |= if state.is(SOURCE_QEMU) { SOURCE_RUNS | self.if_shared(SOURCE_WRITES) } else { 0 };
                 (Some(events.undone), false)
             }
             Work::Retire => {
-                done.world &= !(ARMED | SOURCE_QEMU | SOURCE_RUNS | SOURCE_DISKS);
+                done.world &= !(ARMED | SOURCE_QEMU | SOURCE_RUNS | SOURCE_WRITES);
+                if !self.storage.is_shared() || self.fault == Some(Fault::SharedDisksRetired) {
+                    done.world &= !SOURCE_DISKS;
+                }
                 (Some(events.retired), false)
             }
             Work::Prepare | Work::Activate => return,
@@ -391,14 +409,21 @@ impl Model {
                     if !state.is(LOADED) {
                         return;
                     }
-                    found.push((Action::TargetDoes(work, End::FailedBefore), self.target(state, events.cont_failed)));
+                    let named = State { world: state.world | self.if_shared(TARGET_NAMED), ..state };
+                    found.push((Action::TargetDoes(work, End::FailedBefore), self.target(named, events.cont_failed)));
+                    if named != state && state.deaths < DEATHS_MAX {
+                        found.push((Action::TargetDoes(work, End::DiedBetween), self.target_dies(named)));
+                    }
+                    done.world |= self.if_shared(TARGET_NAMED | TARGET_WRITES);
                     done.world |= if state.is(SEALED) { 0 } else { RAN_INCOMPLETE };
                 }
                 done.world |= TARGET_RUNS | TARGET_RAN;
                 events.cont_done
             }
             Work::Undo => {
-                done.world &= !(SHIPPED | SEALED | LOADED | TARGET_FILES | TARGET_QEMU | TARGET_RUNS);
+                done.world &= !(SHIPPED | SEALED | LOADED | TARGET_FILES | TARGET_QEMU | TARGET_RUNS | TARGET_WRITES);
+                done.world &= if self.fault == Some(Fault::SharedDisksUndone) { !SOURCE_DISKS } else { !0 };
+                done.world &= if self.fault == Some(Fault::RefusalKeepsName) { !0 } else { !TARGET_NAMED };
                 events.undone
             }
             Work::Copy | Work::Stop | Work::Finish | Work::Continue | Work::Retire => return,
@@ -419,11 +444,11 @@ impl Model {
             found.push((Action::TargetSeesLoaded, self.target(state, events.loaded)));
         }
         if state.is(TARGET_QEMU) {
-            let dead = State { world: state.world & !(TARGET_QEMU | TARGET_RUNS | LOADED), ..state };
+            let dead = State { world: state.world & !(TARGET_QEMU | TARGET_RUNS | TARGET_WRITES | LOADED), ..state };
             found.push((Action::TargetQemuDies, self.target(dead, events.failed)));
         }
         if state.is(SOURCE_QEMU) {
-            let dead = State { world: state.world & !(SOURCE_QEMU | SOURCE_RUNS | ARMED), ..state };
+            let dead = State { world: state.world & !(SOURCE_QEMU | SOURCE_RUNS | SOURCE_WRITES | ARMED), ..state };
             found.push((Action::SourceQemuDies, self.source(dead, self.source_events.failed)));
         }
         if state.is(TARGET_FILES) {
@@ -431,6 +456,10 @@ impl Model {
         }
         found.push((Action::OperatorCancels, self.source(state, self.source_events.cancel)));
         found.push((Action::OperatorDiscards, self.target(state, events.discard)));
+    }
+
+    fn if_shared(&self, bits: u32) -> u32 {
+        if self.storage.is_shared() { bits } else { 0 }
     }
 
     fn coordinator(&self, mut state: State, event: u8) -> State {

@@ -1,5 +1,6 @@
 //! The machines as shipped keep every invariant; each planted fault breaks one and is found.
 
+use whimbrel_core::disk::Storage;
 use whimbrel_sim::{
     explore::{Invariant, explore},
     fault::Fault,
@@ -7,10 +8,12 @@ use whimbrel_sim::{
 
 #[test]
 fn shipped_machines_keep_every_invariant() {
-    let explored = explore(None).unwrap_or_else(|violation| panic!("{violation}"));
-    println!("{explored:?}");
-    assert!(explored.states > 100_000, "the explorer saw only {explored:?}");
-    assert!(explored.ends_at_target > 0 && explored.ends_at_source > 0, "no end of one kind: {explored:?}");
+    for storage in [Storage::Local, Storage::Shared] {
+        let explored = explore(storage, None).unwrap_or_else(|violation| panic!("{storage:?}: {violation}"));
+        println!("{storage:?}: {explored:?}");
+        assert!(explored.states > 100_000, "the explorer saw only {explored:?}");
+        assert!(explored.ends_at_target > 0 && explored.ends_at_source > 0, "no end of one kind: {explored:?}");
+    }
 }
 
 /// What each fault must break first.
@@ -31,6 +34,10 @@ fn broken_by(fault: Fault) -> Invariant {
         Fault::ServerFreedUnasked => Invariant::I4,
         Fault::DebtForgiven => Invariant::I4,
         Fault::DebtNotAsked => Invariant::I3,
+        Fault::OpenedAtLoad => Invariant::I1,
+        Fault::SharedDisksRetired => Invariant::I2,
+        Fault::SharedDisksUndone => Invariant::I2,
+        Fault::RefusalKeepsName => Invariant::I2,
     }
 }
 
@@ -39,7 +46,7 @@ fn broken_by(fault: Fault) -> Invariant {
 fn every_planted_fault_is_found() {
     let mut traces = String::new();
     for fault in Fault::ALL {
-        let Err(violation) = explore(Some(fault)) else { panic!("{fault:?} was not found") };
+        let Err(violation) = explore(fault.storage(), Some(fault)) else { panic!("{fault:?} was not found") };
         assert_eq!(violation.invariant, broken_by(fault), "{fault:?}: {violation}");
         traces.push_str(&format!("{fault:?}: {violation}\n"));
     }

@@ -6,7 +6,11 @@ use super::{
     placement,
     wishes::{Group, GroupPolicy, Neighbour},
 };
-use crate::failure::{Failure, FailureCode};
+use crate::{
+    disk::Storage,
+    failure::{Failure, FailureCode},
+    id::HostName,
+};
 
 /// Extra specs of this scope are compared with the metadata of the host's aggregates.
 const AGGREGATE_SCOPE: &str = "aggregate_instance_extra_specs:";
@@ -25,12 +29,13 @@ pub enum Filter {
     ServerGroup,
     DifferentHost,
     SameHost,
+    Storage,
     /// Room and compatibility.
     Prechecks,
 }
 
 impl Filter {
-    pub const ALL: [Filter; 9] = [
+    pub const ALL: [Filter; 10] = [
         Filter::Compute,
         Filter::RequestedHost,
         Filter::IgnoredHosts,
@@ -39,6 +44,7 @@ impl Filter {
         Filter::ServerGroup,
         Filter::DifferentHost,
         Filter::SameHost,
+        Filter::Storage,
         Filter::Prechecks,
     ];
 
@@ -53,6 +59,7 @@ impl Filter {
             Filter::ServerGroup => server_group(wanted, candidate).into_iter().collect(),
             Filter::DifferentHost => different_host(wanted, candidate),
             Filter::SameHost => same_host(wanted, candidate).into_iter().collect(),
+            Filter::Storage => storage(wanted, candidate).into_iter().collect(),
             Filter::Prechecks => placement(wanted, candidate).check(),
         }
     }
@@ -163,6 +170,29 @@ fn server_group(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Option<Failur
 fn hosts_of(group: &Group) -> String {
     let names: Vec<&str> = group.others.keys().take(HOSTS_TOLD_MAX).map(|host| host.as_str()).collect();
     names.join(", ")
+}
+
+fn storage(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Option<Failure> {
+    let (source, wished) = (wanted.source?, wanted.wishes.storage?);
+    (source.storage_towards(candidate.host) != wished).then(|| unlike_storage(&source.name, wished))
+}
+
+/// In Nova's words, which name the host that the server is on.
+pub fn unlike_storage(source: &HostName, wished: Storage) -> Failure {
+    let (detail, hint) = match wished {
+        Storage::Local => (
+            format!("{source} is not on local storage: Block migration can not be used with shared storage."),
+            "ask for a move without block migration, or leave the choice: both hosts see the disks where they are",
+        ),
+        Storage::Shared => (
+            format!(
+                "{source} is not on shared storage: Shared storage live-migration requires either shared storage or \
+                 boot-from-volume with no local disks."
+            ),
+            "ask for block migration, or leave the choice, or choose a host that sees the server's disks",
+        ),
+    };
+    excluded(detail, hint)
 }
 
 fn different_host(wanted: &Wanted<'_>, candidate: &Candidate<'_>) -> Vec<Failure> {

@@ -18,7 +18,7 @@ mod wishes;
 
 use std::cmp::Reverse;
 
-pub use filter::Filter;
+pub use filter::{Filter, unlike_storage};
 pub use place::{DEFAULT_ZONE, Place, Reach, ZONE_KEY};
 pub use weigher::Weigher;
 pub use wishes::{Group, GroupPolicy, NO_WISHES, Neighbour, Wishes};

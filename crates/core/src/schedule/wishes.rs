@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{HostName, InstanceId};
+use crate::{
+    disk::Storage,
+    id::{HostName, InstanceId},
+};
 
 /// The default wishes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Wishes {
     pub different_from: Vec<Neighbour>,
     /// On the host of one of them.
     pub same_as: Vec<Neighbour>,
+    /// Of a move, Nova's `block_migration`: `Local` wants the disks copied, `Shared` wants them left where they are.
+    pub storage: Option<Storage>,
 }
 
 /// For whoever has none.
@@ -31,6 +36,7 @@ pub static NO_WISHES: Wishes = Wishes {
     group: None,
     different_from: Vec::new(),
     same_as: Vec::new(),
+    storage: None,
 };
 
 /// A server group as one of its servers sees it.
