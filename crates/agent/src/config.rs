@@ -21,6 +21,10 @@ pub struct AgentConfig {
     /// Disks, images, journals and the identity. Survives a reboot.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
+    /// A directory that other hosts have mounted too, at whatever path: the instances and images lie there, and a server
+    /// moves between those hosts by its RAM alone. O_DIRECT must work on it.
+    #[serde(default)]
+    pub shared_dir: Option<PathBuf>,
     /// Sockets and pid files. Short, since a socket's path has at most 107 bytes.
     #[serde(default = "default_run_dir")]
     pub run_dir: PathBuf,
@@ -159,6 +163,7 @@ mod tests {
         };
         check("", Ok(()));
         check("accel = 'kvm'\ndisk_aio = 'io_uring'\ndisk_cache = 'writeback'\nqemu_user = '107:108'", Ok(()));
+        check("shared_dir = '/srv/instances'", Ok(()));
         check("acel = 'kvm'", Err("unknown field `acel`"));
         check("accel = 'xen'", Err("unknown variant `xen`"));
         check("qemu_user = 'libvirt-qemu'", Err("give UID:GID"));
@@ -167,7 +172,7 @@ mod tests {
         let config: AgentConfig = config::parse(Path::new("a.toml"), LEAST).unwrap();
         assert_eq!(config.state_dir, Path::new("/var/lib/whimbrel"));
         assert_eq!((config.accel, config.disk_cache), (Accel::Auto, DiskCache::Direct));
-        assert_eq!(config.qemu_user, None);
+        assert_eq!((config.qemu_user, config.shared_dir), (None, None));
     }
 
     #[test]

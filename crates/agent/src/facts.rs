@@ -160,6 +160,7 @@ impl Facts {
             disk_bps: None,
             cpu_info: Some(self.cpu_info.clone()),
             uptime: uptime::line(),
+            storage: context.paths.shared().map(|shared| shared.id),
         })
     }
 

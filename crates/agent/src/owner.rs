@@ -7,6 +7,9 @@
 //! While a guest arrives here, the migration's journal and its claim speak for it; this file stays as it was until the
 //! guest is owned, so that a refused migration has nothing to undo in it.
 //!
+//! On storage that other hosts see too it names the owner, and is written only by the host that has the guest: by the target
+//! before it lets the guest run, by the source when it takes the guest back. Whoever it does not name owns nothing.
+//!
 //! Ground rules: written whole and fsynced before what it permits; nothing starts a guest on this host unless the file
 //! says `Owned` at the asked epoch; a file that cannot be read permits nothing and is never replaced.
 
@@ -30,6 +33,9 @@ pub struct Owner {
     /// Owned here, or the last that was.
     pub epoch: Epoch,
     pub state: OwnerState,
+    /// Whose word this is, where not only one host can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +56,23 @@ pub struct HandedOver {
 
 impl Owner {
     pub fn owned(instance: InstanceId, epoch: Epoch) -> Self {
-        Owner { instance, epoch, state: OwnerState::Owned }
+        Owner { instance, epoch, state: OwnerState::Owned, host: None }
+    }
+
+    /// As the host in question sees it: what is another's is handed over.
+    pub fn seen_by(self, me: Option<&HostName>) -> Self {
+        match &self.host {
+            Some(host) if me != Some(host) && self.state == OwnerState::Owned => {
+                let gone =
+                    HandedOver { from: Epoch(self.epoch.0.saturating_sub(1)), to: host.clone(), epoch: self.epoch };
+                Owner { epoch: gone.from, state: OwnerState::HandedOver(gone), ..self }
+            }
+            Some(_) | None => self,
+        }
+    }
+
+    pub fn is_of_another(&self, me: Option<&HostName>) -> bool {
+        self.host.is_some() && self.host.as_ref() != me
     }
 
     pub fn owned_epoch(&self) -> Option<Epoch> {
@@ -71,7 +93,10 @@ impl Owner {
             ),
             OwnerState::HandedOver(gone) => (
                 format!("server {id} was handed over to host {} at epoch {}", gone.to, gone.epoch),
-                format!("it runs on host {}; what is here is a retained copy that never boots", gone.to),
+                match self.host.is_some() {
+                    true => format!("it runs on host {}, on the same files", gone.to),
+                    false => format!("it runs on host {}; what is here is a retained copy that never boots", gone.to),
+                },
             ),
         };
         Err(Failure::new(FailureCode::Conflict, detail).hint(hint))
@@ -104,7 +129,7 @@ mod tests {
     use super::*;
 
     fn owner(state: OwnerState) -> Owner {
-        Owner { instance: InstanceId(Uuid::from_u128(1)), epoch: Epoch(3), state }
+        Owner { instance: InstanceId(Uuid::from_u128(1)), epoch: Epoch(3), state, host: None }
     }
 
     fn gone() -> HandedOver {
@@ -129,6 +154,21 @@ mod tests {
         check(OwnerState::Owned, 4, Some("epoch 3 and not at epoch 4"));
         check(OwnerState::HandedOver(gone()), 3, Some("handed over to host h2 at epoch 4"));
         check(OwnerState::HandedOver(gone()), 4, Some("handed over"));
+    }
+
+    #[test]
+    fn what_another_host_signed_permits_nothing_here() {
+        let [h1, h2] = ["h1", "h2"].map(|name| name.parse::<HostName>().unwrap());
+        let signed = Owner { host: Some(h1.clone()), ..owner(OwnerState::Owned) };
+        assert_eq!(signed.clone().seen_by(Some(&h1)).permits(Epoch(3)), Ok(()));
+        for me in [Some(&h2), None] {
+            let seen = signed.clone().seen_by(me);
+            let failure = seen.permits(Epoch(3)).unwrap_err();
+            assert!(failure.detail.contains("host h1 at epoch 3"), "{failure:?}");
+            assert_eq!(seen.owned_epoch(), None);
+        }
+        // Where one host alone reads, nobody signs.
+        assert_eq!(owner(OwnerState::Owned).seen_by(Some(&h2)).permits(Epoch(3)), Ok(()));
     }
 
     #[test]

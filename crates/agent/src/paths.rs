@@ -7,6 +7,10 @@
 //!   incoming/<migration>/  an instance's files while they arrive (new-…: being made, gone-…: being removed)
 //!   retired/<uuid>.<epoch>/  what was left behind by a hand-over of that epoch
 //!   journal/
+//! shared_dir/            only where other hosts have it too: then what lies below it does not lie in state_dir
+//!   storage.json           which storage this is
+//!   instances/  images/    of all those hosts
+//!   hosts/<host>/          incoming/ and retired/ of one of them; images -> ../../images
 //! run_dir/
 //!   <uuid>/    sockets of an instance's QEMU       <uuid>.vm.json    which process it is
 //!   m<uuid>/   of a migration's storage daemon     m<uuid>.sd.json
@@ -28,7 +32,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use whimbrel_core::{
     disk::{DiskFormat, DiskName},
     failure::{Failure, FailureCode},
-    id::{Epoch, ImageDigest, InstanceId, MigrationId},
+    id::{Epoch, HostName, ImageDigest, InstanceId, MigrationId, StorageId},
 };
 
 use crate::{config::QemuUser, fault};
@@ -44,6 +48,8 @@ pub const RUN_DIR_BYTES_MAX: usize = SOCKET_PATH_BYTES_MAX - RUN_NAME_BYTES - SO
 const PRIVATE: u32 = 0o700;
 const PASSABLE: u32 = 0o711;
 const FILE: u32 = 0o600;
+/// Equal for `instances/<uuid>/` and for what lies below `hosts/<host>/`.
+const IMAGES_FROM_DISK: &str = "../../images";
 const NEW: &str = "new-";
 const GONE: &str = "gone-";
 
@@ -52,6 +58,16 @@ pub struct Paths {
     state_dir: PathBuf,
     run_dir: PathBuf,
     user: Option<QemuUser>,
+    shared: Option<SharedDir>,
+}
+
+/// Where the instances lie that other hosts see too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedDir {
+    pub id: StorageId,
+    pub dir: PathBuf,
+    /// This host: signs what is its own there.
+    pub host: HostName,
 }
 
 impl Paths {
@@ -71,17 +87,43 @@ impl Paths {
                 return Err(Failure::new(FailureCode::BadRequest, detail).hint("begin state_dir and run_dir with '/'"));
             }
         }
-        Ok(Paths { state_dir: state_dir.to_owned(), run_dir: run_dir.to_owned(), user })
+        Ok(Paths { state_dir: state_dir.to_owned(), run_dir: run_dir.to_owned(), user, shared: None })
+    }
+
+    /// The instances and images lie there and not in the state directory.
+    pub fn on_shared(self, shared: SharedDir) -> Self {
+        Paths { shared: Some(shared), ..self }
     }
 
     /// Makes the directories that are always there.
     pub fn make(&self) -> Result<(), Failure> {
         let passed =
             [&self.state_dir, &self.run_dir, &self.instances(), &self.images(), &self.incoming(), &self.retired_all()];
-        for dir in passed {
+        let above = self.shared.iter().flat_map(|shared| [shared.dir.join("hosts"), self.own_root()]);
+        for dir in above.collect::<Vec<_>>().iter().chain(passed) {
             self.make_dir(dir)?;
         }
+        if self.shared.is_some() {
+            self.link_images()?;
+        }
         make_dir(&self.journal(), PRIVATE)
+    }
+
+    /// What a disk's file says of the image below it. On shared storage each host has its own path to both: from every
+    /// directory in which a disk may lie, this leads to the images.
+    pub fn backing_name(&self, image: &Path) -> PathBuf {
+        match (&self.shared, image.file_name()) {
+            (Some(_), Some(name)) => Path::new(IMAGES_FROM_DISK).join(name),
+            (Some(_), None) | (None, _) => image.to_owned(),
+        }
+    }
+
+    fn link_images(&self) -> Result<(), Failure> {
+        let link = self.own_root().join("images");
+        match fs_err::os::unix::fs::symlink(IMAGES_FROM_DISK, &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault::of_file("make", &link, &error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// A directory of the agent with files of QEMU in it.
@@ -110,8 +152,25 @@ impl Paths {
         self.state_dir.join("ca.pem")
     }
 
+    pub fn shared(&self) -> Option<&SharedDir> {
+        self.shared.as_ref()
+    }
+
+    /// Of the instances and the images.
+    fn disks_root(&self) -> &Path {
+        self.shared.as_ref().map_or(&self.state_dir, |shared| &shared.dir)
+    }
+
+    /// Of what this host alone makes and puts away, on one file system with the instances.
+    fn own_root(&self) -> PathBuf {
+        match &self.shared {
+            Some(shared) => shared.dir.join("hosts").join(shared.host.as_str()),
+            None => self.state_dir.clone(),
+        }
+    }
+
     pub fn instances(&self) -> PathBuf {
-        self.state_dir.join("instances")
+        self.disks_root().join("instances")
     }
 
     pub fn instance(&self, id: InstanceId) -> PathBuf {
@@ -123,7 +182,7 @@ impl Paths {
     }
 
     pub fn images(&self) -> PathBuf {
-        self.state_dir.join("images")
+        self.disks_root().join("images")
     }
 
     pub fn image(&self, digest: &ImageDigest) -> PathBuf {
@@ -131,7 +190,7 @@ impl Paths {
     }
 
     fn incoming(&self) -> PathBuf {
-        self.state_dir.join("incoming")
+        self.own_root().join("incoming")
     }
 
     pub fn incoming_of(&self, migration: MigrationId) -> PathBuf {
@@ -161,7 +220,7 @@ impl Paths {
     }
 
     pub fn retired_all(&self) -> PathBuf {
-        self.state_dir.join("retired")
+        self.own_root().join("retired")
     }
 
     pub fn retired(&self, id: InstanceId, epoch: Epoch) -> PathBuf {

@@ -31,7 +31,7 @@ use crate::{
     migrate::{Migrations, comparisons::Comparisons},
     paths::Paths,
     reach,
-    storage::{ImageStore, image::Origin},
+    storage::{ImageStore, image::Origin, shared},
 };
 
 /// Runs until SIGTERM or SIGINT. Guests go on.
@@ -44,6 +44,8 @@ pub async fn run(config: AgentConfig) -> anyhow::Result<()> {
 /// Runs until `shutdown` is cancelled.
 pub async fn run_until(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let paths = Paths::new(&config.state_dir, &config.run_dir, config.qemu_user)?;
+    fs_err::create_dir_all(paths.state_dir())?;
+    let paths = shared::place(paths, config.shared_dir.as_deref(), &config.name)?;
     paths.make()?;
     // Bound early: an address that is taken is told before anything is touched.
     let control = tcp::listen(config.control_listen).context("hint: is another agent running on this host?")?;
@@ -54,7 +56,11 @@ pub async fn run_until(config: AgentConfig, shutdown: CancellationToken) -> anyh
         }
         reach::check(user, paths.state_dir(), "state_dir")?;
         reach::check(user, paths.run_root(), "run_dir")?;
+        if let Some(shared) = paths.shared() {
+            reach::check(user, &shared.dir, "shared_dir")?;
+        }
     }
+    shared::check_direct(&paths, &hypervisor)?;
     hypervisor.choose_pages();
     let membership = join::membership(&config, &paths, &shutdown).await?;
     let qemu = Qemu::probe(&hypervisor, &paths).await?;

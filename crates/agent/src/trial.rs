@@ -26,7 +26,7 @@ use crate::{
     hypervisor::Hypervisor,
     paths::Paths,
     reach,
-    storage::{ImageStore, image::Origin},
+    storage::{ImageStore, image::Origin, shared},
     vm::record::VmRecord,
 };
 
@@ -73,6 +73,17 @@ impl Trial {
         });
         let images = Arc::new(ImageStore::new(paths.clone(), hypervisor.clone(), Origin::Nowhere));
         Trial { dir, paths, hypervisor, images }
+    }
+}
+
+impl Trial {
+    /// A host whose instances lie in `storage`, with any others that do.
+    pub fn sharing(storage: &Path, host: &str) -> Self {
+        let mut trial = Trial::new();
+        trial.paths = shared::place(trial.paths.clone(), Some(storage), &host.parse().unwrap()).unwrap();
+        trial.paths.make().unwrap();
+        trial.images = Arc::new(ImageStore::new(trial.paths.clone(), trial.hypervisor.clone(), Origin::Nowhere));
+        trial
     }
 }
 

@@ -21,7 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 use whimbrel_core::{
-    disk::{CopyMode, DiskName},
+    disk::{CopyMode, DiskName, Storage},
     failure::Failure,
     host::HostFacts,
     id::{Epoch, HostName, InstanceId, MigrationId},
@@ -71,6 +71,10 @@ pub struct InstanceAsk {
     pub desired: Desired,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot: Option<RebootAsk>,
+    /// The host that had it died, with its disks on storage that this host sees too: its place is taken here, at `epoch`,
+    /// which is higher than any that it had. Nothing to do where that is so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<HostName>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,6 +139,8 @@ pub struct ReceiveAsk {
     pub source: HostName,
     /// 256 random bits, hex; every connection of this migration must show it.
     pub credential: String,
+    #[serde(default)]
+    pub storage: Storage,
 }
 
 /// "This instance should be at `target`": asked of the source.
@@ -149,6 +155,8 @@ pub struct SendAsk {
     pub target_address: String,
     pub credential: String,
     pub options: MoveOptions,
+    #[serde(default)]
+    pub storage: Storage,
 }
 
 pub const STREAMS_DEFAULT: u16 = 4;

@@ -39,7 +39,7 @@ impl Instances {
         vm: Option<Arc<Vm>>,
     ) -> Result<(), Failure> {
         let id = spec.id;
-        let owner = Owner::owned(id, epoch);
+        let owner = self.signed(Owner::owned(id, epoch));
         let (paths, placed, stored) = (self.paths.clone(), spec.clone(), owner.clone());
         fault::blocking(move || place(&paths, migration, &placed, &stored)).await?;
         let dir = self.paths.instance(id);
@@ -74,7 +74,7 @@ impl Instances {
     ) -> Result<(), Failure> {
         let id = spec.id;
         let arrived = self.paths.incoming_of(migration).exists();
-        let later = match Owner::load(&self.paths.instance(id))? {
+        let later = match self.owner_on_disk(id)? {
             Some(owner) => match owner.state {
                 OwnerState::Owned => owner.epoch > epoch || (owner.epoch == epoch && !arrived),
                 OwnerState::HandedOver(gone) => gone.epoch > epoch,
@@ -106,7 +106,8 @@ impl Instances {
             OwnerState::HandedOver(ref gone) => gone.from,
         };
         let gone = HandedOver { from, to: to.clone(), epoch };
-        let owner = Owner { instance: id, epoch: from, state: OwnerState::HandedOver(gone) };
+        let state = OwnerState::HandedOver(gone);
+        let owner = self.signed(Owner { instance: id, epoch: from, state, host: None });
         let (paths, spec, stored) = (self.paths.clone(), instance.spec(), owner.clone());
         fault::blocking(move || put_away(&paths, &spec, &stored, epoch)).await?;
         instance.hand_over(owner);

@@ -39,7 +39,7 @@ impl Instances {
         }
         made?;
         durable::rename(&new, &place).map_err(|error| fault::of_file("make", &place, &error))?;
-        let instance = Instance::new(&place, ask.spec.clone(), Owner::owned(id, ask.epoch));
+        let instance = Instance::new(&place, ask.spec.clone(), self.signed(Owner::owned(id, ask.epoch)));
         self.insert(instance.clone());
         tracing::info!(instance = %id, name = ask.spec.name, "made");
         Ok(instance)
@@ -55,7 +55,7 @@ impl Instances {
             self.images.create_disk(&dir.join(disk_file(&disk.name, disk.format)), disk).await?;
         }
         store_spec(dir, spec)?;
-        Owner::owned(spec.id, Epoch::FIRST).store(dir)
+        self.signed(Owner::owned(spec.id, Epoch::FIRST)).store(dir)
     }
 
     /// Out of sight by one rename, then gone.

@@ -16,6 +16,7 @@ mod make;
 mod power;
 mod reboot;
 mod retained;
+mod shared;
 
 use std::{
     collections::HashMap,
@@ -105,6 +106,9 @@ impl Instances {
         let dir = self.paths.instance(id);
         // Without an owner it is an adoption that did not end; the migration's journal goes on with it.
         let Some(owner) = Owner::load(&dir)? else { return Ok(()) };
+        if owner.is_of_another(self.me()) {
+            return Ok(());
+        }
         let instance = Instance::new(&dir, make::load_spec(&dir)?, owner);
         self.insert(instance.clone());
         if instance.owned_epoch().is_some() {
@@ -155,7 +159,10 @@ impl Instances {
                 refuse_other_hardware(&instance.spec(), &ask.spec)?;
                 instance
             }
-            None => self.make(&ask).await?,
+            None => match &ask.taken_from {
+                Some(from) => self.take_over(&ask, from).await?,
+                None => self.make(&ask).await?,
+            },
         };
         let changed = self.change(&instance, &ask).await;
         if let Err(failure) = &changed {
@@ -188,7 +195,9 @@ impl Instances {
         self.refuse_if_claimed(id)?;
         if let Some(instance) = self.get(id) {
             self.switch_off(&instance).await?;
-            self.remove_dir(&self.paths.instance(id)).await?;
+            if !self.is_of_another(id)? {
+                self.remove_dir(&self.paths.instance(id)).await?;
+            }
             self.known().remove(&id);
         }
         for retained in retained::dirs(&self.paths, id)? {
@@ -310,5 +319,7 @@ fn refuse_other_hardware(here: &InstanceSpec, asked: &InstanceSpec) -> Result<()
 
 #[cfg(test)]
 mod read_only_tests;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@ use whimbrel_qmp::RunState;
 use super::{Instance, Instances};
 use crate::{
     fault, network,
-    owner::Owner,
     vm::{StartSpec, Vm},
 };
 
@@ -19,11 +18,10 @@ pub const QUIT_TIME_MAX: Duration = Duration::from_secs(20);
 
 impl Instances {
     pub(super) async fn run(&self, instance: &Arc<Instance>, epoch: Epoch) -> Result<(), Failure> {
-        let dir = self.paths.instance(instance.id());
         // From disk, not from memory: this is the gate that the whole protocol of a hand-over relies on.
-        match Owner::load(&dir)? {
+        match self.owner_on_disk(instance.id())? {
             Some(owner) => owner.permits(epoch)?,
-            None => return Err(super::make::load_spec(&dir).err().unwrap_or_else(|| no_owner(instance))),
+            None => return Err(super::make::load_spec(instance.dir()).err().unwrap_or_else(|| no_owner(instance))),
         }
         let running = instance.vm().filter(|vm| vm.has_exited().is_none());
         if running.is_none() {

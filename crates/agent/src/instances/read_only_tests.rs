@@ -40,7 +40,8 @@ async fn a_read_only_disk_is_made_of_its_image_and_lies_on_nothing() {
         let instances = Instances::load(paths, hypervisor, images).await.unwrap();
         // The second time the image is nowhere to be had.
         for _start in 0..2 {
-            let wanted = |desired| InstanceAsk { spec: spec.clone(), epoch: Epoch(1), desired, reboot: None };
+            let wanted =
+                |desired| InstanceAsk { spec: spec.clone(), epoch: Epoch(1), desired, reboot: None, taken_from: None };
             let report = instances.ensure(wanted(Desired::Running)).await.unwrap();
             assert_eq!((report.power, report.failure), (PowerState::Running, None));
             assert!(!trial.images.has(&digest), "an image that nothing lies on is still here");

@@ -20,7 +20,7 @@ async fn load(trial: &Trial) -> Arc<Instances> {
 }
 
 fn ask(spec: &InstanceSpec, epoch: u64, desired: Desired) -> InstanceAsk {
-    InstanceAsk { spec: spec.clone(), epoch: Epoch(epoch), desired, reboot: None }
+    InstanceAsk { spec: spec.clone(), epoch: Epoch(epoch), desired, reboot: None, taken_from: None }
 }
 
 async fn refused(instances: &Arc<Instances>, ask: InstanceAsk, part: &str) {

@@ -19,6 +19,8 @@
 //!   | <-------------------- Word(Owned), Word(Running)|
 //! ```
 //!
+//! Of disks that both hosts see, the target accepts each as `shared`: no data stream, no round but the last, which is empty.
+//!
 //! Ground rules: `Word` carries what the machines in `core` say and is the only thing that decides ownership; the
 //! rest moves data and may be lost with the link, which before COMMIT means that the move is given up.
 

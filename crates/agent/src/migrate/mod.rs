@@ -31,6 +31,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use whimbrel_api::agent::{GiveUp, MigrationReport, MoveFacts, MoveOptions, ReceiveAsk, Relay, STREAMS_MAX, SendAsk};
 use whimbrel_core::{
+    disk::Storage,
     failure::{Failure, FailureCode},
     id::{Epoch, InstanceId, MigrationId},
     migration::{
@@ -44,7 +45,7 @@ use self::{
     source::Source,
     target::Target,
 };
-use crate::context::Context;
+use crate::{context::Context, instances::Instance};
 
 /// So many ended migrations keep their tasks, for a late question of the peer; older ones keep their last report.
 const ENDED_MAX: usize = 32;
@@ -83,6 +84,10 @@ impl Migrations {
                 if let Some(tombstone) = self.tombstone(ask.migration) {
                     return Ok(tombstone);
                 }
+                self.check_storage(ask.storage)?;
+                if !ask.storage.is_shared() {
+                    self.context.instances.refuse_copies_of_shared(ask.spec.id).await?;
+                }
                 self.context.instances.claim(ask.spec.id, ask.migration).await?;
                 self.context.comparisons.end(ask.spec.id).await;
                 let migration = ask.migration;
@@ -96,6 +101,7 @@ impl Migrations {
     /// "This instance should be at that target."
     pub async fn send(&self, ask: SendAsk) -> Result<MigrationReport, Failure> {
         check_options(&ask.options)?;
+        self.check_storage(ask.storage)?;
         if let Some(source) = self.source(ask.migration) {
             return Ok(source.ask(source_machine::Event::Start).await);
         }
@@ -237,7 +243,7 @@ impl Migrations {
                 ));
                 continue;
             };
-            let Some(instance) = self.context.instances.get(entry.instance) else { continue };
+            let Some(instance) = self.instance_of(&record, &payload.ask).await else { continue };
             if matches!(record, SourceRecord::Reowned { .. }) && instance.owned_epoch() < Some(entry.epoch.next()) {
                 source::reown(&self.context, &instance, &payload.ask).await?;
             }
@@ -250,6 +256,37 @@ impl Migrations {
             lock(&self.sources).insert(entry.migration, source);
         }
         Ok(())
+    }
+
+    /// On shared storage the other host has signed for it already, or does so any moment.
+    async fn instance_of(&self, record: &SourceRecord, ask: &SendAsk) -> Option<Arc<Instance>> {
+        let instances = &self.context.instances;
+        if !ask.storage.is_shared() {
+            return instances.get(ask.instance);
+        }
+        let found = async {
+            // What was read a moment after the other host wrote may be old.
+            if *record == (SourceRecord::HandedOver { retired: true }) {
+                instances.leave_shared(ask.instance, ask.epoch).await?;
+            }
+            match instances.get(ask.instance) {
+                None => instances.find_of_another(ask.instance).await,
+                known => Ok(known),
+            }
+        };
+        // One that cannot be read must not keep the others from being looked after.
+        found.await.unwrap_or_else(|failure| {
+            tracing::error!(instance = %ask.instance, %failure, "its last move cannot be looked after");
+            None
+        })
+    }
+
+    fn check_storage(&self, storage: Storage) -> Result<(), Failure> {
+        if !storage.is_shared() || self.context.paths.shared().is_some() {
+            return Ok(());
+        }
+        let detail = format!("the instances of host {} lie on no storage that another host sees", self.context.host());
+        Err(Failure::new(FailureCode::Conflict, detail).hint("move the server with its disks, or set shared_dir there"))
     }
 
     fn tombstone(&self, id: MigrationId) -> Option<MigrationReport> {

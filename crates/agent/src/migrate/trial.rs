@@ -8,7 +8,7 @@ use whimbrel_api::{
     client::ControllerClient,
 };
 use whimbrel_core::{
-    disk::DiskFormat,
+    disk::{DiskFormat, Storage},
     id::{Epoch, MigrationId},
     instance::InstanceSpec,
 };
@@ -71,7 +71,13 @@ impl Ground {
     /// A guest with two disks that runs and is claimed by the migration.
     pub async fn guest(&self) -> Arc<Instance> {
         let spec = spec();
-        let ask = InstanceAsk { spec: spec.clone(), epoch: Epoch(1), desired: Desired::Running, reboot: None };
+        let ask = InstanceAsk {
+            spec: spec.clone(),
+            epoch: Epoch(1),
+            desired: Desired::Running,
+            reboot: None,
+            taken_from: None,
+        };
         self.context.instances.ensure(ask).await.unwrap();
         self.context.instances.claim(spec.id, MIGRATION).await.unwrap();
         self.context.instances.get(spec.id).unwrap()
@@ -108,10 +114,11 @@ pub fn send_ask(instance: &Instance) -> SendAsk {
         target_address: "127.0.0.1:1".to_owned(),
         credential: CREDENTIAL.to_owned(),
         options: MoveOptions { verify: false, ..MoveOptions::default() },
+        storage: Storage::Local,
     }
 }
 
 pub fn receive_ask() -> ReceiveAsk {
     let (source, credential) = (HERE.parse().unwrap(), CREDENTIAL.to_owned());
-    ReceiveAsk { migration: MIGRATION, spec: spec(), epoch: Epoch(2), source, credential }
+    ReceiveAsk { migration: MIGRATION, spec: spec(), epoch: Epoch(2), source, credential, storage: Storage::Local }
 }

@@ -137,7 +137,11 @@ impl Arrival {
             return Err(Failure::new(FailureCode::Corrupt, detail)
                 .hint("compare the image's file on the source with its name (b3sum), then upload the image again"));
         }
-        let linked = fs_err::os::unix::fs::symlink(&self.partial, &self.path);
+        let linked = match fs_err::os::unix::fs::symlink(&self.partial, &self.path) {
+            // On shared storage another host's arrival of the same image was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.path.is_file() => return Ok(()),
+            linked => linked,
+        };
         linked.map_err(|error| fault::of_file("name", &self.path, &error))?;
         self.named = true;
         Ok(())

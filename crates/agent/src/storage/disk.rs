@@ -16,17 +16,26 @@ const CREATE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A raw disk from a base is a copy of it.
 const CONVERT_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// Makes the file of a disk: an overlay on `backing` (the path of its base image on this host), or blank where there is
+/// The image below a disk that is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Backing<'a> {
+    /// On this host.
+    pub path: &'a Path,
+    /// In the disk's file, where a relative one begins at the disk.
+    pub named: &'a Path,
+}
+
+/// Makes the file of a disk: an overlay on `backing` (its base image), or blank where there is
 /// none. A raw file cannot be an overlay and becomes a copy.
 pub async fn create(
     hypervisor: &Hypervisor,
     path: &Path,
     spec: &DiskSpec,
-    backing: Option<&Path>,
+    backing: Option<Backing<'_>>,
 ) -> Result<(), Failure> {
     let base = match (&spec.base, backing) {
         (Some(base), Some(backing)) => {
-            let probed = probe::probe(hypervisor, backing).await?;
+            let probed = probe::probe(hypervisor, backing.path).await?;
             if probed.format != base.format {
                 let (said, is) = (base.format.driver(), probed.format.driver());
                 let detail =
@@ -43,15 +52,15 @@ pub async fn create(
             Some((backing, probed.format))
         }
         (None, Some(backing)) => {
-            let detail = format!("disk {} has no base image to lie on {}", spec.name, backing.display());
+            let detail = format!("disk {} has no base image to lie on {}", spec.name, backing.path.display());
             return Err(Failure::new(FailureCode::Internal, detail));
         }
         (_, None) => None,
     };
     paths::make_file(path, hypervisor.user)?;
     match (spec.format, base) {
-        (DiskFormat::Qcow2, Some((backing, format))) => overlay(hypervisor, path, spec, backing, format).await,
-        (DiskFormat::Raw, Some((backing, format))) => raw_copy(hypervisor, path, spec, backing, format).await,
+        (DiskFormat::Qcow2, Some((backing, format))) => overlay(hypervisor, path, spec, backing.named, format).await,
+        (DiskFormat::Raw, Some((backing, format))) => raw_copy(hypervisor, path, spec, backing.path, format).await,
         (DiskFormat::Qcow2 | DiskFormat::Raw, None) => blank(hypervisor, path, spec).await,
     }
     .map_err(|failure| Failure { detail: format!("cannot make disk {}: {}", spec.name, failure.detail), ..failure })

@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -22,11 +23,14 @@ use whimbrel_core::{
     instance::{Boot, InstanceSpec},
 };
 
-use super::disk;
+use super::disk::{self, Backing};
 use crate::{fault, hypervisor::Hypervisor, paths::Paths};
 
 /// QEMU's user reads them.
 pub(super) const IMAGE_MODE: u32 = 0o444;
+
+/// On shared storage: no image takes longer to come.
+const IN_MAKING_TIME_MAX: Duration = Duration::from_hours(24);
 
 /// Where an image comes from.
 #[derive(Clone, Debug)]
@@ -54,11 +58,17 @@ impl ImageStore {
     pub fn sweep(&self) -> io::Result<()> {
         for entry in fs_err::read_dir(self.paths.images())? {
             let entry = entry?;
-            if !is_image(&entry)? {
+            if !is_image(&entry)? && !self.may_be_anothers(&entry)? {
                 fs_err::remove_file(entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// What another host that has this storage is making just now is no leftover.
+    fn may_be_anothers(&self, entry: &fs_err::DirEntry) -> io::Result<bool> {
+        let changed = fs_err::symlink_metadata(entry.path())?.modified()?;
+        Ok(self.paths.shared().is_some() && changed.elapsed().is_ok_and(|age| age < IN_MAKING_TIME_MAX))
     }
 
     /// Images that are here.
@@ -126,7 +136,7 @@ impl ImageStore {
             Some(base) => Some(self.ensure(&base.digest).await?),
             None => None,
         };
-        disk::create(&self.hypervisor, path, spec, backing.as_deref()).await?;
+        self.create_arriving(path, spec, backing.as_deref()).await?;
         match &spec.base {
             Some(base) if spec.read_only && copy_mode::base(spec).is_none() => self.forget(&base.digest).await,
             Some(_) | None => Ok(()),
@@ -145,6 +155,8 @@ impl ImageStore {
 
     /// Makes the file of a disk that arrives on its base image at `backing`, or on nothing.
     pub async fn create_arriving(&self, path: &Path, spec: &DiskSpec, backing: Option<&Path>) -> Result<(), Failure> {
+        let named = backing.map(|backing| self.paths.backing_name(backing));
+        let backing = backing.zip(named.as_deref()).map(|(path, named)| Backing { path, named });
         disk::create(&self.hypervisor, path, spec, backing).await
     }
 

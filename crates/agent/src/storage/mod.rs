@@ -4,6 +4,7 @@ pub mod daemon;
 pub mod disk;
 pub mod image;
 pub mod probe;
+pub mod shared;
 
 pub use arrival::Arrival;
 pub use daemon::{DaemonDisk, StorageDaemon};
@@ -11,5 +12,7 @@ pub use image::ImageStore;
 
 #[cfg(test)]
 mod arrival_tests;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use whimbrel_api::{
     client::{AgentClient, http_client},
 };
 use whimbrel_core::{
-    disk::{DiskFormat, DiskSpec},
+    disk::{DiskFormat, DiskSpec, Storage},
     id::{Epoch, InstanceId, MigrationId},
     instance::{Boot, InstanceSpec},
 };
@@ -132,6 +132,7 @@ impl Agent {
             epoch: OWNED_BY_SOURCE.next(),
             source: SOURCE.parse().unwrap(),
             credential: CREDENTIAL.to_owned(),
+            storage: Storage::Local,
         };
         self.client.receive(&ask).await.unwrap()
     }

@@ -115,6 +115,11 @@ impl Armed {
         Armed::export(qmp, socket, disks).await
     }
 
+    /// Of a move whose disks stay where they are.
+    pub fn nothing(qmp: &Qmp, socket: &Path) -> Armed {
+        Armed { qmp: qmp.clone(), socket: socket.to_owned(), disks: Vec::new() }
+    }
+
     async fn export(qmp: &Qmp, socket: &Path, disks: Vec<(DiskName, u64, u32)>) -> Result<Armed, QmpError> {
         let address = json!({"type": "unix", "data": {"path": socket}});
         qmp.execute("nbd-server-start", json!({"addr": address, "max-connections": NBD_CONNECTIONS_MAX})).await?;

@@ -27,7 +27,8 @@ use crate::{
 /// Opens control and data streams. A link that was there is dropped.
 pub async fn connect(road: &Arc<Road>) -> Result<(), Failure> {
     let control = open(road, StreamKind::Control).await?;
-    let data = try_join_all((0..road.ask.options.streams).map(|at| open(road, StreamKind::Data(at)))).await?;
+    let streams = if road.ask.storage.is_shared() { 0 } else { road.ask.options.streams };
+    let data = try_join_all((0..streams).map(|at| open(road, StreamKind::Data(at)))).await?;
     install(road, control, data).await;
     Ok(())
 }

@@ -91,7 +91,7 @@ pub async fn run(road: &Arc<Road>) -> Result<(), Failure> {
 }
 
 /// The target's answer to the offer; base images that it lacks travel before it.
-async fn accepted(road: &Arc<Road>, offer: &Offer) -> Result<Vec<AcceptedDisk>, Failure> {
+pub async fn accepted(road: &Arc<Road>, offer: &Offer) -> Result<Vec<AcceptedDisk>, Failure> {
     let mut images = None;
     loop {
         match road.reply(ACCEPT_TIME_MAX, "accept").await? {
@@ -124,7 +124,7 @@ pub async fn qemu_ready(road: &Road) -> Result<(), Failure> {
     }
 }
 
-async fn offer(road: &Road) -> Result<Offer, Failure> {
+pub async fn offer(road: &Road) -> Result<Offer, Failure> {
     let qmp = road.qmp()?;
     let epoch = road.instance.epoch();
     let bitmaps = arm::bitmaps(&qmp).await.map_err(of_qmp)?;
@@ -163,7 +163,8 @@ fn learn_modes(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
     for (at, ((disk, offered), accepted)) in facts.disks.iter_mut().zip(&offer.disks).zip(accepted).enumerate() {
         let base_bytes = offered.spec.base.as_ref().map_or(0, |base| base.file_bytes);
         match (accepted.mode, &accepted.base) {
-            (CopyMode::Full, None) => disk.reused = Reused::Counted,
+            // Of its own road: see `shared`.
+            (CopyMode::Shared, _) | (CopyMode::Full, None) => disk.reused = Reused::Counted,
             (CopyMode::Full, Some(_)) if carried.contains(&at) => disk.reused = Reused::Base { bytes: 0 },
             (CopyMode::Full, Some(_)) => disk.reused = Reused::Base { bytes: base_bytes },
             (CopyMode::Delta, _) => {
@@ -175,7 +176,7 @@ fn learn_modes(facts: &mut Facts, offer: &Offer, accepted: &[AcceptedDisk]) {
     }
 }
 
-fn check_accepted(offer: &Offer, accepted: &[AcceptedDisk]) -> Result<(), Failure> {
+pub fn check_accepted(offer: &Offer, accepted: &[AcceptedDisk]) -> Result<(), Failure> {
     let same = offer.disks.len() == accepted.len()
         && offer.disks.iter().zip(accepted).all(|(offered, accepted)| {
             offered.spec.name == accepted.name
@@ -232,7 +233,7 @@ async fn first_round(road: &Arc<Road>, since: &[Option<whimbrel_core::id::Epoch>
                 shown.push(one);
                 (due, Zeros::Send)
             }
-            (CopyMode::Delta, None) | (CopyMode::Digest, _) => (Due::Digest, Zeros::Send),
+            (CopyMode::Shared, _) | (CopyMode::Delta, None) | (CopyMode::Digest, _) => (Due::Digest, Zeros::Send),
             (CopyMode::Full, _) if disk.base.is_some() => (Due::TopLayer, Zeros::Send),
             (CopyMode::Full, _) => (Due::Allocated, Zeros::Skip),
         };

@@ -19,6 +19,7 @@ mod progress;
 mod ram;
 mod receipt;
 mod retire;
+mod shared;
 pub use self::undo::announce;
 pub mod road;
 mod stream;
@@ -359,6 +360,9 @@ async fn execute(road: &Arc<Road>, effect: Effect, publish: &watch::Sender<State
     let phase = publish.borrow().phase.clone();
     let done = match effect {
         Effect::PrepareTarget => unless_cancelled(road, prepare_target(road)).await.map(|done| done.map(|()| None)),
+        Effect::StartCopy if road.ask.storage.is_shared() => {
+            ends_in(road, shared::run(road), Event::CopyConverged).await
+        }
         Effect::StartCopy => ends_in(road, copy::run(road), Event::CopyConverged).await,
         Effect::StopGuest => ends_in(road, switch::stop_guest(road), Event::GuestStopped).await,
         Effect::FinishRounds => {
@@ -459,7 +463,8 @@ async fn retire_and_verify(road: &Arc<Road>, publish: &watch::Sender<State>) -> 
         publish.send_modify(|state| state.receipt = Some(receipt));
     }
     retire::retire_until_done(road).await;
-    if road.ask.options.verify {
+    // Both hosts have the same files: there is nothing to compare them with.
+    if road.ask.options.verify && !road.ask.storage.is_shared() {
         publish.send_modify(|state| state.verification = Verification::Running);
         let (road, publish) = (road.clone(), publish.clone());
         let comparison = road.context.comparisons.begin(road.ask.instance);

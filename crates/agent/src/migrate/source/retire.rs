@@ -47,6 +47,9 @@ async fn retire(road: &Arc<Road>) -> Result<(), Failure> {
     if let Some(vm) = road.instance.vm() {
         vm.quit(QUIT_TIME_MAX).await?;
     }
+    if road.ask.storage.is_shared() {
+        return road.context.instances.leave_shared(road.instance.id(), road.ask.epoch).await;
+    }
     road.context.instances.retire(road.instance.id(), &road.ask.target, road.ask.epoch).await
 }
 

@@ -27,6 +27,9 @@ pub async fn undo(road: &Road, resume: bool) -> Result<(), Failure> {
     road.jobs.wait().await;
     drop(road.copy.lock().await.take());
     road.link.lock().await.as_mut().map(|link| std::mem::take(&mut link.data));
+    if road.ask.storage.is_shared() {
+        road.context.instances.withdraw(road.ask.instance).await?;
+    }
     let Ok(vm) = road.vm() else { return Ok(()) };
     let qmp = vm.qmp().clone();
     cancel_stream(&qmp).await?;

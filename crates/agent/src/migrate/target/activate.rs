@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::json;
 use whimbrel_core::{
-    disk::DiskFormat,
+    disk::{DiskFormat, Storage},
     failure::{Failure, FailureCode},
     migration::target::Event,
 };
@@ -56,7 +56,10 @@ pub async fn activate(road: &Arc<Road>) -> Event {
     };
     if road.recovered {
         // What was taken in before the restart had its `cont`, though its guest may be paused by now.
-        if road.context.instances.get(road.ask.spec.id).is_some_and(|mine| mine.owned_epoch() == Some(road.ask.epoch)) {
+        // On shared storage the name in `owner.json` comes before `cont`: there only QEMU can tell.
+        let may_be_taken_in = !road.ask.storage.is_shared();
+        let mine = road.context.instances.get(road.ask.spec.id);
+        if may_be_taken_in && mine.is_some_and(|mine| mine.owned_epoch() == Some(road.ask.epoch)) {
             return done(road, &vm).await;
         }
         match state_of(&vm).await {
@@ -124,7 +127,7 @@ async fn state_of(vm: &Vm) -> Option<GuestState> {
 
 async fn ready(road: &Road, vm: &Vm) -> Result<(), Failure> {
     let begun = Instant::now();
-    wait_loaded(vm.qmp()).await?;
+    tokio::try_join!(wait_loaded(vm.qmp()), own_shared(road))?;
     road.took("load", begun);
     let begun = Instant::now();
     if vm.features().has_blockdev_set_active {
@@ -135,10 +138,19 @@ async fn ready(road: &Road, vm: &Vm) -> Result<(), Failure> {
         let detail = format!("exports {exports:?} still hold the guest's disks");
         return Err(Failure::new(FailureCode::QemuFailed, detail));
     }
-    arm_bitmaps(road, vm.qmp()).await?;
+    if !road.ask.storage.is_shared() {
+        arm_bitmaps(road, vm.qmp()).await?;
+    }
     network::all_up(vm.taps()).await?;
     road.took("activate", begun);
     Ok(())
+}
+
+async fn own_shared(road: &Road) -> Result<(), Failure> {
+    match road.ask.storage {
+        Storage::Local => Ok(()),
+        Storage::Shared => road.context.instances.own_shared(road.ask.spec.id, road.ask.epoch).await,
+    }
 }
 
 async fn wait_loaded(qmp: &Qmp) -> Result<(), Failure> {
@@ -206,6 +218,9 @@ pub async fn adopt(road: &Arc<Road>) -> Result<(), Failure> {
     let spec = road.with_known(|known| known.spec.clone()).unwrap_or_else(|| road.ask.spec.clone());
     let instances = &road.context.instances;
     instances.adopt(spec, road.ask.epoch, road.ask.migration, vm).await?;
+    if road.ask.storage.is_shared() {
+        instances.withdraw(road.ask.spec.id).await?;
+    }
     instances.release(road.ask.spec.id, road.ask.migration).await;
     Ok(())
 }

@@ -27,7 +27,7 @@ use whimbrel_transfer::{
     totals::DiskTotals,
 };
 
-use super::{images, road::Road};
+use super::{images, road::Road, shared};
 use crate::{
     instances::Retained,
     migrate::{
@@ -170,6 +170,10 @@ async fn serve(road: &Arc<Road>, spec: &InstanceSpec, streams: Vec<whimbrel_tran
 
 /// Confirms a round once all of it is written; the last one is sealed.
 pub async fn end_round(road: &Arc<Road>, round: u32, totals: &[DiskTotals], seal: bool) -> Result<(), Failure> {
+    if road.ask.storage.is_shared() && seal {
+        shared::seal(road).await;
+        return Ok(());
+    }
     let begun = Instant::now();
     let receiver = road.work.lock().await.receiver.clone();
     let receiver = receiver.ok_or_else(|| {

@@ -24,6 +24,7 @@ use whimbrel_transfer::{
 use super::{
     disks::{self, DATA_STREAMS_TIME_MAX, ROUND_WRITTEN_TIME_MAX},
     road::Road,
+    shared,
 };
 use crate::{
     migrate::link::{FromTarget, Offer},
@@ -35,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Answers the source's offer: with what disks are accepted as, or with the images that are missing first.
 pub async fn begin(road: &Arc<Road>, offer: Offer) -> Result<(), Failure> {
+    if road.ask.storage.is_shared() {
+        return shared::accept(road, offer).await;
+    }
     disks::check(road, &offer)?;
     let mut arrivals = Vec::new();
     if disks::fitting_retained(road, &offer).await.is_none() {

@@ -2,7 +2,8 @@
 //!
 //! Ground rules: it opens the images inactive, so the storage daemon beside it goes on writing; its tap exists but is down,
 //! for QEMU announces the guest before anybody decided that it may run here; below 10.0 `late-block-activate` stays off,
-//! so the disks are active at the end of the load and a bitmap can be armed before `cont`.
+//! so the disks are active at the end of the load and a bitmap can be armed before `cont`; but not where the files are the
+//! source's too: there it would lock them before COMMIT, and the source could not take them back.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
         .ok_or_else(|| Failure::new(FailureCode::Internal, "the source wants QEMU before its disks were accepted"))?;
     let taps = network::create_all(&spec, road.context.config.qemu_user).await?;
     road.work.lock().await.taps = taps.clone();
-    let dir = road.incoming_dir();
+    let dir = road.disks_dir();
     let disks = spec
         .disks
         .iter()
@@ -47,7 +48,9 @@ pub async fn start(road: &Arc<Road>) -> Result<(), Failure> {
     road.context.holds.at(Place::QemuStarts).await;
     road.work.lock().await.vm = Some(vm.clone());
     let qmp = vm.qmp().clone();
-    let capabilities = ["events", "return-path"].map(|name| json!({"capability": name, "state": true}));
+    let late = road.ask.storage.is_shared();
+    let capabilities = [("events", true), ("return-path", true), ("late-block-activate", late)]
+        .map(|(name, state)| json!({"capability": name, "state": state}));
     qmp.execute("migrate-set-capabilities", json!({"capabilities": capabilities})).await.map_err(of_qmp)?;
     let socket = road.context.paths.run_dir(road.ask.spec.id).join("ram-in.sock");
     let _ = fs_err::remove_file(&socket);

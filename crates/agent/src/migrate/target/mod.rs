@@ -9,6 +9,7 @@ mod disks;
 mod images;
 mod incoming;
 pub mod road;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod undo;

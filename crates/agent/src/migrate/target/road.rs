@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use whimbrel_api::agent::ReceiveAsk;
 use whimbrel_core::{
-    disk::CopyMode,
+    disk::{CopyMode, Storage},
     failure::{Failure, FailureCode},
     instance::InstanceSpec,
     migration::{
@@ -124,6 +124,14 @@ impl Road {
 
     pub fn incoming_dir(&self) -> PathBuf {
         self.context.paths.incoming_of(self.ask.migration)
+    }
+
+    /// Where this move's QEMU finds its disks.
+    pub fn disks_dir(&self) -> PathBuf {
+        match self.ask.storage {
+            Storage::Local => self.incoming_dir(),
+            Storage::Shared => self.context.paths.instance(self.ask.spec.id),
+        }
     }
 
     pub async fn tell(&self, message: FromTarget) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use whimbrel_core::{failure::Failure, migration::target::Event};
 
-use super::road::Road;
+use super::{road::Road, shared};
 use crate::{network, storage::daemon, vm::process::Vm};
 
 const QUIT_TIME_MAX: Duration = Duration::from_secs(3);
@@ -39,6 +39,9 @@ async fn once(road: &Arc<Road>) -> Result<(), Failure> {
     work.taps.clear();
     drop(work);
     let paths = &road.context.paths;
+    if road.ask.storage.is_shared() {
+        shared::undo(road, QUIT_TIME_MAX).await?;
+    }
     if let Some(vm) = Vm::attach(&paths.run_dir(id)).await? {
         vm.quit(QUIT_TIME_MAX).await?;
     }
