@@ -51,6 +51,7 @@ fn mode(mode: CopyMode) -> &'static str {
         CopyMode::Full => "full: every allocated byte",
         CopyMode::Delta => "delta: only what changed since the last move",
         CopyMode::Digest => "digest: only what differs from the copy there",
+        CopyMode::Shared => "shared: only RAM, the disks lie where both hosts see them",
     }
 }
 

@@ -27,6 +27,7 @@ mod placement;
 mod places;
 mod reconcile;
 mod server_view;
+mod shared;
 mod spec;
 mod start;
 

@@ -145,7 +145,8 @@ async fn bring(app: &App, row: &InstanceRow, task: TaskState) -> Result<(), Fail
         Desired::Paused => agent::Desired::Paused,
         Desired::Stopped => agent::Desired::Stopped,
     };
-    let ask = InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot: reboot(row, task) };
+    let ask =
+        InstanceAsk { spec: row.spec.clone(), epoch: row.epoch, desired, reboot: reboot(row, task), taken_from: None };
     let report = app.agents.of(&host)?.put_instance(&ask).await?;
     note(app, &host.name, &report).await?;
     if report.power == PowerState::Crashed {

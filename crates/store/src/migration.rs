@@ -8,6 +8,7 @@
 use serde::Serialize;
 use sqlx::{Any, Transaction, any::AnyRow};
 use whimbrel_core::{
+    disk::Storage,
     failure::{Failure, FailureCode},
     id::{Epoch, HostName, InstanceId, MigrationId},
     migration::coordinator::{Outcome, Phase, Side},
@@ -54,6 +55,8 @@ pub struct MigrationRow {
     pub request_id: Option<String>,
     /// As the operator gave them.
     pub options: serde_json::Value,
+    /// Where its disks are when it has moved.
+    pub storage: Storage,
     /// What the agents show each other; never for clients.
     pub credential: String,
     /// What the agents do now, for people.
@@ -82,6 +85,7 @@ pub struct NewMigration {
     pub asked_by: Ownership,
     pub request_id: Option<String>,
     pub options: serde_json::Value,
+    pub storage: Storage,
     pub credential: String,
     /// What the instance takes on the target.
     pub room: Room,
@@ -102,7 +106,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, instance, instance_name, source, target, epoch, phase, generation, number, kind, project, user_id, request_id, \
-             options, credential, step, progress, receipt, verification, failure, cleaned_up, created_us, updated_us, finished_us FROM migrations ",
+             options, storage, credential, step, progress, receipt, verification, failure, cleaned_up, created_us, updated_us, finished_us FROM migrations ",
             $rest
         )
     };
@@ -124,6 +128,7 @@ fn read(row: &AnyRow) -> Result<MigrationRow> {
         asked_by: instance::owner(&record)?,
         request_id: record.text_opt("request_id")?,
         options: record.json("options")?,
+        storage: record.parsed("storage")?,
         credential: record.text("credential")?,
         step: record.text("step")?,
         progress: record.json_opt("progress")?,
@@ -185,8 +190,8 @@ impl Store {
         let (project, user) = instance::owner_columns(&new.asked_by);
         sqlx::query(
             "INSERT INTO migrations (id, instance, instance_name, source, target, epoch, status, phase, generation, \
-             options, credential, step, created_us, updated_us, number, kind, project, user_id, request_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11, $12, $13, $14, $15, $16)",
+             options, credential, step, created_us, updated_us, number, kind, project, user_id, request_id, storage) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9, $10, '', $11, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(new.id.to_string())
         .bind(new.instance.to_string())
@@ -204,6 +209,7 @@ impl Store {
         .bind(project)
         .bind(user)
         .bind(new.request_id.clone())
+        .bind(new.storage.as_str())
         .execute(&mut *transaction)
         .await
         .map_err(unique("create migration", "server", new.instance, "is migrating already"))?;

@@ -26,6 +26,7 @@ const CHANGES: &[Change] = &[
     Change { version: 7, sql: include_str!("../migrations/0007_tenancy.sql") },
     Change { version: 8, sql: include_str!("../migrations/0008_hosts.sql") },
     Change { version: 9, sql: include_str!("../migrations/0009_networks.sql") },
+    Change { version: 15, sql: include_str!("../migrations/0015_storage.sql") },
 ];
 
 /// BEGIN IMMEDIATE is the lock on SQLite. The number is arbitrary, ours, and the same in every version.

@@ -65,6 +65,7 @@ fn show_plan(plan: &Plan, json: bool) -> Result<ExitCode> {
         CopyMode::Full => "full",
         CopyMode::Delta => "delta",
         CopyMode::Digest => "digest",
+        CopyMode::Shared => "shared",
     };
     table::print_pairs(&[
         ("server", plan.server.clone()),

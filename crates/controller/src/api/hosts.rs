@@ -93,5 +93,6 @@ fn no_facts(name: &HostName) -> HostFacts {
         disk_bps: None,
         cpu_info: None,
         uptime: None,
+        storage: None,
     }
 }

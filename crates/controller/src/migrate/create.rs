@@ -1,8 +1,9 @@
 //! Begins a move, and asks for its end.
 
 use uuid::Uuid;
-use whimbrel_api::native::NewMigration;
+use whimbrel_api::{agent::MoveOptions, native::NewMigration};
 use whimbrel_core::{
+    disk::Storage,
     failure::{Failure, FailureCode},
     id::MigrationId,
     migration::{Note, coordinator::Event},
@@ -30,6 +31,8 @@ pub struct Wish {
     /// Of the action that it is part of.
     pub request_id: Option<String>,
     pub disk_over_commit: bool,
+    /// Nova's `block_migration`; `None` is as the disks need it.
+    pub storage: Option<Storage>,
     /// A named host is judged as if the scheduler had chosen it: one that is disabled, or in another zone, is refused.
     pub scheduled: bool,
 }
@@ -41,6 +44,7 @@ impl Default for Wish {
             asked_by: Ownership::default(),
             request_id: None,
             disk_over_commit: false,
+            storage: None,
             scheduled: false,
         }
     }
@@ -59,6 +63,8 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
         return Err(Failure::new(FailureCode::NoHost, refused).hint("see `whimbrel move --plan`").into());
     };
     let target = &offer.facts;
+    let storage = planned.source.storage_towards(target);
+    // The claim becomes the server's own there, so it is of the whole disks, also of those that stay where they are.
     let missing_base_bytes = Placement {
         instance: &row.spec,
         allocated_bytes: 0,
@@ -68,6 +74,9 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
         disk_over_commit: false,
     }
     .missing_base_bytes();
+    let missing_base_bytes = if storage.is_shared() { 0 } else { missing_base_bytes };
+    // What both hosts see, nobody can compare.
+    let options = MoveOptions { verify: new.options.verify && !storage.is_shared(), ..new.options.clone() };
     let migration = whimbrel_store::NewMigration {
         id: MigrationId(Uuid::now_v7()),
         instance: row.id,
@@ -77,8 +86,9 @@ pub async fn create(app: &Shared, row: &InstanceRow, new: &NewMigration, wish: W
         kind: wish.kind,
         asked_by: wish.asked_by,
         request_id: wish.request_id,
-        options: serde_json::to_value(&new.options)
+        options: serde_json::to_value(&options)
             .map_err(|error| Failure::new(FailureCode::BadRequest, format!("the options cannot be stored: {error}")))?,
+        storage,
         credential: Secret::generate()?.reveal(),
         room: Room { ram_mb: row.spec.ram_mb, disk_bytes: virtual_bytes(&row.spec).saturating_add(missing_base_bytes) },
         created_us: App::now_us(),

@@ -80,6 +80,7 @@ impl Asks {
                     target_address: facts.migration_address,
                     credential: row.credential.clone(),
                     options: self.options.clone(),
+                    storage: row.storage,
                 };
                 agent.send(&send).await
             }
@@ -99,6 +100,7 @@ impl Asks {
                     epoch: row.epoch,
                     source: row.source.clone(),
                     credential: row.credential.clone(),
+                    storage: row.storage,
                 };
                 agent.receive(&receive).await
             }

@@ -83,7 +83,7 @@ pub(super) async fn planned(app: &App, row: &InstanceRow, new: &NewMigration, wi
         None => return Err(usable(&source).err().unwrap_or_else(|| no_facts(&source)).into()),
     };
     let (offers, mut why_not) = offers(app, row, named.as_ref(), &source).await?;
-    let wishes = wishes(app, row, named.is_some() && !wish.scheduled).await?;
+    let wishes = Wishes { storage: wish.storage, ..wishes(app, row, named.is_some() && !wish.scheduled).await? };
     let wanted = Wanted {
         allocated_bytes: facts.as_ref().map_or(0, allocated_bytes),
         source: Some(&source_facts),
@@ -312,6 +312,7 @@ fn disk_bytes(row: &InstanceRow, facts: &MoveFacts, target: Option<&Offer>) -> (
         let whole = disk.allocated_bytes + if has_base { 0 } else { disk.base_allocated_bytes };
         let (best, worst) = match copy_mode::choose(facts.epoch, disk.changed_since, kept) {
             CopyMode::Delta => (disk.changed_bytes.unwrap_or(0), disk.changed_bytes.unwrap_or(whole)),
+            CopyMode::Shared => (0, 0),
             CopyMode::Digest => (0, whole),
             CopyMode::Full => (whole, whole),
         };
@@ -330,8 +331,15 @@ fn words(
     why_not: WhyNot,
 ) -> Plan {
     let ram_bytes = row.spec.ram_mb * MIB;
-    let mode = facts.map_or(CopyMode::Full, |facts| mode_of(facts, target.and_then(|offer| offer.retained.as_ref())));
-    let (best_bytes, worst_bytes) = facts.map_or((0, 0), |facts| disk_bytes(row, facts, target));
+    let stays = target.is_some_and(|offer| source.storage_towards(&offer.facts).is_shared());
+    let (mode, (best_bytes, worst_bytes)) = match facts {
+        _ if stays => (CopyMode::Shared, (0, 0)),
+        Some(facts) => {
+            (mode_of(facts, target.and_then(|offer| offer.retained.as_ref())), disk_bytes(row, facts, target))
+        }
+        None => (CopyMode::Full, (0, 0)),
+    };
+    let write_bps = if stays { 0 } else { facts.map_or(row.write_bps, |facts| facts.write_bps) };
     let question = |disk_bytes: u64, dirty_bps: u64| Question {
         disk_bytes,
         base_bytes: 0,
@@ -345,7 +353,6 @@ fn words(
             ..Default::default()
         },
     };
-    let write_bps = facts.map_or(row.write_bps, |facts| facts.write_bps);
     let best = forecast(&question(best_bytes, write_bps));
     let worst = forecast(&question(worst_bytes, write_bps));
     // A guest that outruns the link is slowed down, or the move would never end.
@@ -390,8 +397,18 @@ fn steps(
     let to = target.map_or("the target", |offer| offer.facts.name.as_str());
     let disks = row.spec.disks.len();
     let mib = |bytes: u64| bytes.div_ceil(MIB);
+    let known = if forecast.rate_known { "" } else { " (assumed: no host knows its link)" };
+    let rate = forecast.rate_bps / 1_000_000;
+    if mode == CopyMode::Shared {
+        return vec![
+            format!("reserve {} MiB of RAM on {to}", row.spec.ram_mb),
+            format!("leave {disks} disks where they are: {} and {to} see the same storage", source.name),
+            format!("copy {} MiB of RAM, at {rate} MB/s{known}", row.spec.ram_mb),
+            format!("stop the guest on {}, ship the rest, run it on {to}", source.name),
+        ];
+    }
     let copy = match mode {
-        CopyMode::Full => format!(
+        CopyMode::Shared | CopyMode::Full => format!(
             "copy {disks} disks in rounds while the guest runs: {} MiB, and what it writes meanwhile",
             mib(worst)
         ),
@@ -402,12 +419,11 @@ fn steps(
             mib(worst)
         ),
     };
-    let known = if forecast.rate_known { "" } else { " (assumed: no host knows its link)" };
     let mut steps = vec![
         format!("reserve {} MiB of RAM and the disk space on {to}", row.spec.ram_mb),
         format!("prepare {disks} disks on {to}"),
         copy,
-        format!("copy {} MiB of RAM beside it, at {} MB/s{known}", row.spec.ram_mb, forecast.rate_bps / 1_000_000),
+        format!("copy {} MiB of RAM beside it, at {rate} MB/s{known}", row.spec.ram_mb),
         format!("stop the guest on {}, ship the rest, run it on {to}", source.name),
         format!("keep the disks on {} as a copy for a cheap way back", source.name),
     ];

@@ -94,6 +94,7 @@ pub fn facts(name: &HostName) -> HostFacts {
         disk_bps: None,
         cpu_info: Some(CpuInfo { vendor: "AMD".to_owned(), arch: "x86_64".to_owned(), ..CpuInfo::default() }),
         uptime: Some(UPTIME.to_owned()),
+        storage: None,
     }
 }
 

@@ -19,4 +19,5 @@ mod refusals;
 mod server_groups;
 mod servers;
 mod services;
+mod shared_storage;
 mod trust;

@@ -26,7 +26,7 @@ fn to(host: &str) -> NewMigration {
     NewMigration { host: Some(host.to_owned()), ..NewMigration::default() }
 }
 
-fn receipt(migration: &Migration, verified: bool) -> Receipt {
+pub fn receipt(migration: &Migration, verified: bool) -> Receipt {
     let disk = DiskReceipt {
         name: "root".parse().unwrap(),
         virtual_bytes: 1 << 30,

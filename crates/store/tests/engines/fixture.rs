@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 use whimbrel_core::{
-    disk::{DiskFormat, DiskSpec},
+    disk::{DiskFormat, DiskSpec, Storage},
     host::{CpuInfo, HostFacts},
     id::{Epoch, FlavorId, HostName, ImageId, InstanceId, MigrationId},
     instance::{Boot, InstanceSpec, Nic},
@@ -67,6 +67,7 @@ pub fn facts(name: &str) -> HostFacts {
         disk_bps: Some(1),
         cpu_info: Some(CpuInfo { vendor: "AMD".to_owned(), ..CpuInfo::default() }),
         uptime: Some(" 12:00:00 up 1 min,  0 users,  load average: 0.00, 0.00, 0.00".to_owned()),
+        storage: None,
     }
 }
 
@@ -113,6 +114,7 @@ pub fn migration(number: u128, of: &NewInstance, target: &str) -> NewMigration {
         asked_by: Default::default(),
         request_id: None,
         options: serde_json::json!({ "streams": 4 }),
+        storage: Storage::Local,
         credential: "secret".to_owned(),
         room: of.room,
         created_us: NOW_US,

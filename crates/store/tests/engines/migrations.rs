@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use whimbrel_core::{
-    disk::CopyMode,
+    disk::{CopyMode, Storage},
     failure::{Failure, FailureCode},
     id::{Epoch, HostName},
     migration::coordinator::{Outcome, Phase, Side},
@@ -48,7 +48,7 @@ pub async fn one_migration_of_an_instance_at_a_time(database: Database) {
     assert!(matches!(create(&migration(1, &ghost, "h2")).await, Err(StoreError::NotFound { object: "server", .. })));
     assert_eq!(load(&store, "h2").await, holds(0, 0), "a refused migration left a claim");
 
-    let to_h3 = migration(2, &vm, "h3");
+    let to_h3 = NewMigration { storage: Storage::Shared, ..migration(2, &vm, "h3") };
     let both = tokio::join!(create(&to_h2), create(&to_h3));
     assert_eq!([both.0.is_ok(), both.1.is_ok()].iter().filter(|&&done| done).count(), 1, "{both:?}");
     let (made, loser) = if both.0.is_ok() { (to_h2, both.1) } else { (to_h3, both.0) };
@@ -57,7 +57,7 @@ pub async fn one_migration_of_an_instance_at_a_time(database: Database) {
     assert_eq!(unfinished, store.migration(made.id).await.unwrap());
     assert_eq!((unfinished.phase, unfinished.generation, unfinished.epoch), (Phase::Queued, 0, Epoch(2)));
     assert_eq!((unfinished.instance_name.as_str(), unfinished.credential.as_str()), ("vm", "secret"));
-    assert_eq!(unfinished.options, made.options);
+    assert_eq!((unfinished.options, unfinished.storage), (made.options, made.storage));
     assert_eq!(load(&store, made.target.as_str()).await, holds(0, 1));
     assert_conflict(store.delete_instance(vm.spec.id).await, "is migrating: cancel that first");
 

@@ -6,6 +6,9 @@
 //! from 2.34   202; a refusal is told in the server's actions
 //! ```
 //!
+//! `block_migration` is held against what both hosts say of their storage: `true` wants the disks copied, `false` wants them left
+//! where they are, and what does not fit is refused.
+//!
 //! Ground rules: the same prechecks at every version, and the room is claimed in the transaction that begins the move; an unknown
 //! host and a server that is busy are told at once at every version, as Nova does it.
 
@@ -16,8 +19,12 @@ use whimbrel_api::{
         fault::Fault,
     },
 };
-use whimbrel_core::failure::FailureCode;
-use whimbrel_store::{InstanceRow, MOVE_EVENT, MigrationKind};
+use whimbrel_core::{
+    disk::Storage,
+    failure::{Failure, FailureCode},
+    schedule,
+};
+use whimbrel_store::{HostRow, InstanceRow, MOVE_EVENT, MigrationKind};
 
 use super::{
     super::{
@@ -29,6 +36,7 @@ use super::{
 use crate::{
     app::Shared,
     migrate::{self, Wish},
+    shared::sees_disks_of,
 };
 
 const ACTION: &str = "live-migration";
@@ -61,16 +69,13 @@ async fn begin(app: &Shared, ask: &Ask, row: &InstanceRow, wish: &LiveMigration)
         let why = format!("Unable to migrate instance ({}) to current host ({}).", row.id, row.host);
         return Err(Fault::new(400, why).into());
     }
-    match wish.block_migration {
-        BlockMigration::Yes | BlockMigration::Auto => {}
-        BlockMigration::No => {
-            let why = format!(
-                "{} is not on shared storage: Shared storage live-migration requires either shared storage or \
-                 boot-from-volume with no local disks.",
-                row.host
-            );
-            return Err(Fault::new(400, why).into());
-        }
+    let storage = match wish.block_migration {
+        BlockMigration::Yes => Some(Storage::Local),
+        BlockMigration::No => Some(Storage::Shared),
+        BlockMigration::Auto => None,
+    };
+    if let Some(why) = unlike_storage(app, row, wish, storage).await? {
+        return Err(Fault::new(400, why.detail).into());
     }
     let new = NewMigration { host: wish.host.clone(), ..NewMigration::default() };
     let wish = Wish {
@@ -78,6 +83,7 @@ async fn begin(app: &Shared, ask: &Ask, row: &InstanceRow, wish: &LiveMigration)
         asked_by: ask.ownership(),
         request_id: Some(ask.request_id.clone()),
         disk_over_commit: wish.disk_over_commit.unwrap_or(false),
+        storage,
         scheduled: !wish.forced,
     };
     // Before the move begins, or its end could come first.
@@ -98,4 +104,22 @@ async fn begin(app: &Shared, ask: &Ask, row: &InstanceRow, wish: &LiveMigration)
             }
         }
     }
+}
+
+/// In Nova's words alone, where none of the hosts in question can move it as asked.
+async fn unlike_storage(
+    app: &Shared,
+    row: &InstanceRow,
+    wish: &LiveMigration,
+    storage: Option<Storage>,
+) -> Answer<Option<Failure>> {
+    let Some(wished) = storage else { return Ok(None) };
+    let home = app.store.host(&row.host).await?;
+    let asked = |host: &HostRow| match &wish.host {
+        Some(named) => host.name.as_str() == named,
+        None => host.name != home.name && host.facts.is_some(),
+    };
+    let hosts: Vec<HostRow> = app.all_hosts().await?.into_iter().filter(asked).collect();
+    let fits = hosts.iter().any(|host| sees_disks_of(host, &home) == wished.is_shared());
+    Ok((!fits && !hosts.is_empty()).then(|| schedule::unlike_storage(&home.name, wished)))
 }
