@@ -119,6 +119,7 @@ fn agent_config(site: &Site, host: &HostSite, join_token: Option<&str>) -> Strin
     let networks = &site.networks;
     let (control, data) = (networks.control.host(host.index), networks.migration.host(host.index));
     let join = join_token.map_or(String::new(), |token| format!("join_token = \"{token}\"\n"));
+    let shared = host.shared_dir.as_ref().map_or(String::new(), |dir| format!("shared_dir = \"{}\"\n", dir.display()));
     format!(
         "name = \"{}\"\n\
          controller_url = \"{}\"\n\
@@ -127,7 +128,7 @@ fn agent_config(site: &Site, host: &HostSite, join_token: Option<&str>) -> Strin
          control_listen = \"{control}:{AGENT_PORT}\"\n\
          data_listen = \"{data}:{DATA_PORT}\"\n\
          qemu_dir = \"{}\"\n\
-         {join}",
+         {join}{shared}",
         host.name,
         site.url(),
         host.dir.join("state").display(),

@@ -47,7 +47,8 @@ async fn measure_all(args: &BenchArgs) -> Result<()> {
     let mut options = LabOptions::transient(&args.dir, "bench", 2)?;
     if args.peer == BenchPeer::Libvirt {
         let qemu = options.hosts[0].qemu.clone();
-        let host = |name: &str| HostOptions { name: name.to_owned(), qemu: qemu.clone(), agent: false };
+        let host =
+            |name: &str| HostOptions { name: name.to_owned(), qemu: qemu.clone(), agent: false, shared_dir: None };
         options.hosts.extend(PEER_HOSTS.map(host));
     }
     let mut lab = Lab::up(options).await?;

@@ -188,6 +188,7 @@ fn plan(options: &LabOptions) -> Result<Site> {
         run_dir: run_dir.join(&host.name),
         qemu: host.qemu.clone(),
         agent: host.agent,
+        shared_dir: host.shared_dir.clone(),
     };
     Ok(Site {
         networks: Networks::free()?,

@@ -1,6 +1,9 @@
 //! What a lab shall consist of.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -39,6 +42,8 @@ pub struct HostOptions {
     pub qemu: PathBuf,
     /// Without an agent a host is only a place in the network.
     pub agent: bool,
+    /// Where its instances lie, if other hosts see that too. It is there, and stays when the lab goes.
+    pub shared_dir: Option<PathBuf>,
 }
 
 impl LabOptions {
@@ -59,7 +64,7 @@ impl LabOptions {
                 None => qemu_folder(),
             };
             with_qemu(&qemu)?;
-            Ok(HostOptions { name, qemu, agent: true })
+            Ok(HostOptions { name, qemu, agent: true, shared_dir: None })
         };
         let hosts = names.into_iter().map(host).collect::<Result<_>>()?;
         Ok(LabOptions { place, hosts, link, image: true, owner: None, holds: false, vast: false, quiet: false })
@@ -70,6 +75,14 @@ impl LabOptions {
         let place = Place::new(base, &format!("{purpose}-{}", std::process::id()))?;
         let options = LabOptions::of(place, hosts, LinkRate::UNSHAPED, &[])?;
         Ok(LabOptions { owner: Some(ProcessId::own()), quiet: true, ..options })
+    }
+
+    /// The first host has its instances in the first directory, and so on.
+    pub fn on_shared(mut self, dirs: &[&Path]) -> LabOptions {
+        for (host, dir) in self.hosts.iter_mut().zip(dirs) {
+            host.shared_dir = Some(dir.to_path_buf());
+        }
+        self
     }
 
     /// Lets one host run another QEMU: the newer one that `./x` unpacks, if `next`.

@@ -111,6 +111,9 @@ pub struct HostSite {
     pub qemu: PathBuf,
     /// Whether the lab runs an agent there.
     pub agent: bool,
+    /// Where its instances lie, if other hosts see that too.
+    #[serde(default)]
+    pub shared_dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
