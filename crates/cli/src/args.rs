@@ -34,6 +34,8 @@ pub enum Command {
     Lab(LabCommand),
     /// Makes the first administrator of OpenStack's front door, and tells its clients how to log in
     Bootstrap(Bootstrap),
+    /// Prints what to register in a site's own Keystone, as lines for OpenStack's client
+    Endpoints(Endpoints),
     /// Size templates
     Flavor(Noun<Flavor>),
     /// Disk and kernel images
@@ -62,6 +64,16 @@ pub struct Bootstrap {
     /// Only this one
     #[arg(long, value_enum)]
     pub print: Option<Credentials>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Endpoints {
+    /// Of the catalog's entries; one of its own where the region has another Nova already
+    #[arg(long, default_value = "RegionOne")]
+    pub region: String,
+    /// The user as whom the controller asks Keystone, as `identity.keystone.username` names it
+    #[arg(long, default_value = "whimbrel")]
+    pub user: String,
 }
 
 /// How clients take their credentials.

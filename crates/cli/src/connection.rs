@@ -23,6 +23,11 @@ pub fn connect() -> Result<ControllerClient, Failure> {
     ControllerClient::new(&url, &ca, token.trim())
 }
 
+/// Where the controller is, without a slash at its end.
+pub fn url() -> Result<String, Failure> {
+    Ok(variable(URL)?.trim_end_matches('/').to_owned())
+}
+
 /// Where the controller's CA is, for other clients.
 pub fn ca_file() -> Result<PathBuf, Failure> {
     let path = PathBuf::from(variable(CA)?);

@@ -15,8 +15,12 @@ use whimbrel_daemon::{
 use whimbrel_store::{HostRow, PageAsk, Store};
 
 use crate::{
-    agents::Agents, answer::failure_of, heartbeat::Heartbeats, image::Vault, migrate::Drivers,
-    openstack::identity::Passwords,
+    agents::Agents,
+    answer::failure_of,
+    heartbeat::Heartbeats,
+    image::Vault,
+    migrate::Drivers,
+    openstack::identity::{Passwords, SiteKeystone},
 };
 
 /// Names listed in one error.
@@ -34,6 +38,8 @@ pub struct App {
     pub heartbeats: Heartbeats,
     pub drivers: Drivers,
     pub passwords: Passwords,
+    /// The site's own, which vouches for OpenStack's tokens in the place of the database.
+    pub keystone: Option<SiteKeystone>,
     /// Something about a server changed: the reconciler need not wait for its next look.
     pub servers_changed: Notify,
     pub tasks: TaskTracker,

@@ -1,5 +1,7 @@
 //! The controller's configuration: one TOML file in which every key but `listen` has a default that suits.
 
+mod identity;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -11,6 +13,8 @@ use whimbrel_daemon::{
     config::{self, ConfigError},
     pki::Names,
 };
+
+pub use self::identity::{Backend, IdentityConfig, IdentityError, KeystoneConfig, Password, Site};
 
 const STATE_DIR: &str = "/var/lib/whimbrel/controller";
 const DATABASE_FILE: &str = "controller.db";
@@ -37,6 +41,9 @@ pub struct ControllerConfig {
     /// This controller's name in its certificate.
     #[serde(default = "name")]
     pub name: HostName,
+    /// Whose tokens OpenStack's clients show.
+    #[serde(default)]
+    pub identity: IdentityConfig,
 }
 
 pub fn load(path: &Path) -> Result<ControllerConfig, ConfigError> {

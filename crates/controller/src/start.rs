@@ -25,7 +25,7 @@ use crate::{
     image::Vault,
     migrate::{self, Drivers},
     openstack::{
-        identity::{self, Passwords},
+        identity::{self, Passwords, SiteKeystone},
         network,
     },
     reconcile,
@@ -77,6 +77,8 @@ impl Controller {
 
 async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow::Result<Shared> {
     let state_dir = &config.state_dir;
+    // Before anything is made: a configuration that cannot be leaves nothing behind.
+    let keystone = site_keystone(config)?;
     durable::make_dir(state_dir)?;
     let authority = Authority::open(state_dir, Timestamp::now())?;
     let identity = app::own_identity(&authority, state_dir, &config.name, &config.certificate_names())?;
@@ -92,18 +94,37 @@ async fn open(config: &ControllerConfig, shutdown: CancellationToken) -> anyhow:
         heartbeats: Heartbeats::default(),
         drivers: Drivers::default(),
         passwords: Passwords::new()?,
+        keystone,
         servers_changed: Notify::new(),
         tasks: TaskTracker::new(),
         shutdown,
     }))
 }
 
+fn site_keystone(config: &ControllerConfig) -> anyhow::Result<Option<SiteKeystone>> {
+    let Some(site) = config.identity.site(|name| std::env::var(name).ok())? else { return Ok(None) };
+    SiteKeystone::new(site).map(Some).map_err(|error| {
+        let hint = error.hint();
+        anyhow::Error::new(error).context(format!("hint: {hint}"))
+    })
+}
+
 fn spawn_loops(app: &Shared, config: &ControllerConfig) {
     app.tasks.spawn(heartbeat::watch(app.clone()));
     app.tasks.spawn(reconcile::run(app.clone()));
     app.tasks.spawn(identity::forget_expired(app.clone()));
+    app.tasks.spawn(try_keystone(app.clone()));
     app.tasks.spawn(network::release_orphans(app.clone()));
     app.tasks.spawn(keep_renewed(app.clone(), config.state_dir.clone(), config.certificate_names()));
+}
+
+/// A Keystone that is down now may come up later, so this only tells.
+async fn try_keystone(app: Shared) {
+    let Some(keystone) = &app.keystone else { return };
+    tokio::select! {
+        () = app.shutdown.cancelled() => {}
+        () = keystone.try_log_in() => {}
+    }
 }
 
 /// The CA is at hand, so this asks itself.

@@ -236,7 +236,7 @@ impl Transport {
 }
 
 /// The causes below reqwest's own words, which only repeat the URL.
-fn chain(error: &reqwest::Error) -> String {
+pub(super) fn chain(error: &reqwest::Error) -> String {
     let mut cause: Option<&dyn Error> = error.source();
     let mut words: Vec<String> = Vec::new();
     while let Some(error) = cause {

@@ -70,7 +70,7 @@ fn openrc(made: &Bootstrapped, password: &str, ca: &Path) -> String {
 }
 
 /// In single quotes, in which only a quote itself means anything.
-fn shell(text: &str) -> String {
+pub(super) fn shell(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

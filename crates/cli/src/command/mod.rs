@@ -1,6 +1,7 @@
 //! What each command does, a file per noun.
 
 mod bootstrap;
+mod endpoints;
 mod flavor;
 mod host;
 mod image;
@@ -14,7 +15,7 @@ use anyhow::Result;
 
 use crate::{
     args::{Args, Command},
-    connection::connect,
+    connection::{connect, url},
 };
 
 pub async fn run(args: Args) -> Result<ExitCode> {
@@ -27,6 +28,7 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         }
         Command::Lab(command) => whimbrel_lab::run(command).await?,
         Command::Bootstrap(command) => bootstrap::run(&connect()?, command).await?,
+        Command::Endpoints(command) => endpoints::run(&url()?, &command),
         Command::Flavor(noun) => flavor::run(&connect()?, noun.verb, noun.json).await?,
         Command::Image(noun) => image::run(&connect()?, noun.verb, noun.json).await?,
         Command::Server(noun) => server::run(&connect()?, noun.verb, noun.json).await?,

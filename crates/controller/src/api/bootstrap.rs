@@ -26,6 +26,13 @@ pub(super) async fn bootstrap(
     BaseUrl(base): BaseUrl,
     Body(ask): Body<Bootstrap>,
 ) -> Answer<Json<Bootstrapped>> {
+    if let Some(keystone) = &app.keystone {
+        let url = keystone.public_url();
+        let detail = format!("users are those of the Keystone at {url}, and the controller makes none of its own");
+        return Err(Failure::new(FailureCode::Conflict, detail)
+            .hint("`whimbrel endpoints` prints what is to be registered there; then log in there")
+            .into());
+    }
     let chars = ask.password.chars().count();
     if !(PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX).contains(&chars) {
         let detail = format!("a password of {chars} characters is not taken");

@@ -55,7 +55,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/join", post(join::join))
         .route("/v1/renew", post(join::renew))
         .route("/v1/bootstrap", post(bootstrap::bootstrap))
-        .merge(openstack::router())
+        .merge(openstack::router(&app))
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_call)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -21,15 +21,15 @@ use axum::{
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::app::Shared;
+use crate::app::{App, Shared};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 /// Nova's older name of it, which tempest still reads.
 const COMPUTE_REQUEST_ID: HeaderName = HeaderName::from_static("x-compute-request-id");
 
-pub fn router() -> Router<Shared> {
+pub fn router(app: &App) -> Router<Shared> {
     Router::new()
-        .merge(identity::router())
+        .merge(if app.keystone.is_some() { identity::elsewhere() } else { identity::router() })
         .merge(compute::router())
         .merge(image::router())
         .merge(network::router())

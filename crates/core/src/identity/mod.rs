@@ -8,6 +8,7 @@
 //! unique within its domain only; an id says nothing and is never taken for a name.
 //! Sources: Keystone's API version 3; keystone, common/policies/base.py; keystone-manage bootstrap.
 pub mod policy;
+pub mod vouched;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 

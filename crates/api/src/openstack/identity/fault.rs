@@ -36,6 +36,7 @@ fn title(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         409 => "Conflict",
+        410 => "Gone",
         413 => "Request Entity Too Large",
         503 => "Service Unavailable",
         _ => "Internal Server Error",

@@ -20,7 +20,7 @@ use super::{
     ask::Ask,
     flavors::find,
 };
-use crate::app::Shared;
+use crate::{app::Shared, openstack::identity::has_project};
 
 fn no_spec(flavorid: &str, key: &str) -> Fault {
     Fault::new(404, format!("Flavor {flavorid} has no extra specs with key {key}."))
@@ -112,9 +112,8 @@ pub(super) async fn change_access(
                 return Err(Fault::new(409, "Can not add access to a public flavor.").into());
             }
             let project = project(tenant)?;
-            match app.store.project(&project).await {
-                Err(StoreError::NotFound { .. }) => return Err(no_project(tenant).into()),
-                other => other.map(drop)?,
+            if !has_project(&app, &project).await? {
+                return Err(no_project(tenant).into());
             }
             match app.store.allow_flavor(row, &project).await {
                 Err(StoreError::Conflict { .. }) => {

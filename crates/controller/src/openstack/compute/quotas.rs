@@ -29,7 +29,10 @@ use super::{
     answer::{Answer, Body},
     ask::Ask,
 };
-use crate::app::{App, Shared};
+use crate::{
+    app::{App, Shared},
+    openstack::identity::has_project,
+};
 
 const CLASS_CHARS_MAX: usize = 255;
 
@@ -68,10 +71,8 @@ async fn project(ask: &Ask, app: &App, id: &str, operation: Operation) -> Answer
     let project = id.parse::<ProjectId>().ok();
     ask.may_on(operation, Target { project: project.as_ref(), ..Target::default() })?;
     let project = project.ok_or_else(|| no_project(id))?;
-    match app.store.project(&project).await {
-        Err(StoreError::NotFound { .. }) => Err(no_project(id).into()),
-        other => Ok(other.map(|_| project)?),
-    }
+    let own = ask.requester().project() == Some(&project);
+    if own || has_project(app, &project).await? { Ok(project) } else { Err(no_project(id).into()) }
 }
 
 fn user(query: &Query) -> Result<Option<UserId>, Fault> {

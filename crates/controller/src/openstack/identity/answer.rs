@@ -3,13 +3,17 @@
 use axum::{
     Json,
     extract::{FromRequest, Request},
-    http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
 use whimbrel_api::openstack::identity::fault::Fault;
 use whimbrel_store::StoreError;
 
+use super::site::SiteKeystone;
 use crate::{answer::failure_of, app::Shared};
 
 pub(super) type Answer<T> = Result<T, Refused>;
@@ -49,15 +53,43 @@ impl From<StoreError> for Refused {
 
 /// Where clients log in, for those who have not.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Keystone uri=\"/identity\"");
+/// Of a service that could not be asked.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.0.body())).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, CHALLENGE);
-        }
-        response
+        respond(&self.0, CHALLENGE)
+    }
+}
+
+fn respond(fault: &Fault, challenge: HeaderValue) -> Response {
+    let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(fault.body())).into_response();
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    } else if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S);
+    }
+    response
+}
+
+/// The answer to whoever showed no token, none that is good, or one of which nobody can tell.
+pub(crate) struct TurnedAway {
+    refused: Refused,
+    challenge: HeaderValue,
+}
+
+impl TurnedAway {
+    pub(super) fn new(refused: Refused, keystone: Option<&SiteKeystone>) -> Self {
+        let of_site =
+            keystone.and_then(|site| HeaderValue::try_from(format!("Keystone uri=\"{}\"", site.public_url())).ok());
+        TurnedAway { refused, challenge: of_site.unwrap_or(CHALLENGE) }
+    }
+}
+
+impl IntoResponse for TurnedAway {
+    fn into_response(self) -> Response {
+        respond(&self.refused.0, self.challenge)
     }
 }
 

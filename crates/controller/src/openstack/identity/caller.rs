@@ -9,17 +9,17 @@ use whimbrel_api::openstack::identity::{
     token::{Named, ScopeRecord, TokenRecord},
 };
 use whimbrel_core::identity::{
-    DomainId, Requester, Scope, effective,
+    DomainId, ProjectId, Requester, Scope, UserId, effective,
     policy::{self, Operation, Target},
 };
 use whimbrel_daemon::{clock::Timestamp, pki::Secret};
 use whimbrel_store::{DomainRow, GrantFilter, GrantScope, IdentityToken, PageAsk, ProjectRow, StoreError, UserRow};
 
-use super::answer::{Answer, Refused};
+use super::answer::{Refused, TurnedAway};
 use crate::app::{App, Shared};
 
 /// Whoever made the call, with a token that is good now.
-pub(crate) struct Caller(pub(super) Known);
+pub(crate) struct Caller(Requester);
 
 /// A token and all that it stands for.
 pub(super) struct Known {
@@ -40,17 +40,29 @@ pub(super) enum KnownScope {
 }
 
 impl FromRequestParts<Shared> for Caller {
-    type Rejection = Refused;
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Answer<Self> {
+    type Rejection = TurnedAway;
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, TurnedAway> {
         let shown = parts.headers.get(AUTH_TOKEN).and_then(|value| value.to_str().ok());
-        let shown = shown.ok_or_else(Fault::unauthorized)?;
-        Ok(Caller(known(app, shown).await?.ok_or_else(Fault::unauthorized)?))
+        let found = match (shown, &app.keystone) {
+            (None, _) => Ok(None),
+            (Some(shown), Some(keystone)) => keystone.vouch(shown).await.map_err(Refused::from),
+            (Some(shown), None) => {
+                let known = known(app, shown).await.map_err(Refused::from);
+                known.map(|known| known.map(|known| known.requester))
+            }
+        };
+        let turned_away = |refused| TurnedAway::new(refused, app.keystone.as_ref());
+        match found {
+            Ok(Some(requester)) => Ok(Caller(requester)),
+            Ok(None) => Err(turned_away(Fault::unauthorized().into())),
+            Err(refused) => Err(turned_away(refused)),
+        }
     }
 }
 
 impl Caller {
     pub(crate) fn requester(&self) -> &Requester {
-        &self.0.requester
+        &self.0
     }
 
     /// Of a token for a domain: its holder sees that domain and no other.
@@ -78,6 +90,14 @@ impl Caller {
     }
 }
 
+/// Whether there is such a project, as far as can be told.
+pub(crate) async fn has_project(app: &App, id: &ProjectId) -> Result<bool, StoreError> {
+    match &app.keystone {
+        Some(keystone) => Ok(keystone.has_project(id).await),
+        None => Ok(there(app.store.project(id).await)?.is_some()),
+    }
+}
+
 /// `None` for a token that is unknown, expired, or opens nothing any more.
 pub(super) async fn known(app: &App, shown: &str) -> Result<Option<Known>, StoreError> {
     let Ok(secret) = shown.parse::<Secret>() else { return Ok(None) };
@@ -93,7 +113,7 @@ pub(super) async fn stands_for(app: &App, token: IdentityToken) -> Result<Option
     let Some(scope) = scope_of(app, token.scope.as_ref()).await? else { return Ok(None) };
     let roles = match &token.scope {
         None => Vec::new(),
-        Some(granted) => roles_on(app, &user, granted).await?,
+        Some(granted) => roles_on(app, &user.id, granted).await?,
     };
     if token.scope.is_some() && roles.is_empty() {
         return Ok(None);
@@ -127,8 +147,8 @@ async fn enabled_domain(app: &App, id: &DomainId) -> Result<Option<DomainRow>, S
 }
 
 /// What is granted there, and what that implies; in the order of names.
-pub(super) async fn roles_on(app: &App, user: &UserRow, scope: &GrantScope) -> Result<Vec<Named>, StoreError> {
-    let filter = GrantFilter { user: Some(user.id.clone()), role: None, scope: Some(scope.clone()) };
+pub(super) async fn roles_on(app: &App, user: &UserId, scope: &GrantScope) -> Result<Vec<Named>, StoreError> {
+    let filter = GrantFilter { user: Some(user.clone()), role: None, scope: Some(scope.clone()) };
     let granted = app.store.list_grants(&filter).await?;
     if granted.is_empty() {
         return Ok(Vec::new());

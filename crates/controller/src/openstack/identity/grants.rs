@@ -252,7 +252,7 @@ pub(super) async fn own_system(
     State(app): State<Shared>,
     BaseUrl(base): BaseUrl,
 ) -> Answer<Json<Value>> {
-    let roles = caller::roles_on(&app, &caller.0.user, &GrantScope::System).await?;
+    let roles = caller::roles_on(&app, &caller.requester().user, &GrantScope::System).await?;
     let system = if roles.is_empty() { json!([]) } else { json!([{ "all": true }]) };
     Ok(Json(records::list_of(&base, "auth/system", "system", system)))
 }

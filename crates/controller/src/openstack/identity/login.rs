@@ -150,7 +150,7 @@ async fn scope(app: &App, user: &UserRow, ask: &ScopeAsk) -> Answer<Option<Grant
             Some(project) => {
                 let scope = GrantScope::Project(project.clone());
                 let there = there(app.store.project(project).await)?.is_some_and(|project| project.enabled);
-                let usable = there && !caller::roles_on(app, user, &scope).await?.is_empty();
+                let usable = there && !caller::roles_on(app, &user.id, &scope).await?.is_empty();
                 usable.then_some(scope)
             }
         },

@@ -3,10 +3,12 @@
 //! ```text
 //! POST /auth/tokens: login (password | token) -> scope with a role -> token (hash stored)
 //! any call: X-Auth-Token -> caller: token, user, scope and roles as they are now -> policy
+//! with a Keystone of the site: X-Auth-Token -> site: what that Keystone says of it -> policy
 //! ```
 //!
 //! Ground rules: what a token opens is looked up whenever it is shown, so that a user, project or grant that goes takes the
 //! token's power with it at once; a refused log-in says nothing of its reason; groups, trusts and federation are not offered.
+//! Where the site has a Keystone, there is one identity service and it is that one: no call of this API is answered.
 mod answer;
 mod caller;
 mod catalog;
@@ -18,23 +20,26 @@ mod password;
 mod projects;
 mod roles;
 mod seed;
+mod site;
 mod tokens;
 mod users;
 
 use axum::{
     Json, Router,
+    extract::State,
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use whimbrel_api::openstack::identity::{fault::Fault, versions};
 
 use self::answer::Refused;
-pub(crate) use self::caller::Caller;
+pub(crate) use self::caller::{Caller, has_project};
 pub use self::{
     expiry::forget_expired,
     password::Passwords,
     seed::{bootstrap, seed},
+    site::SiteKeystone,
 };
 use super::BaseUrl;
 use crate::app::Shared;
@@ -72,6 +77,17 @@ pub fn router() -> Router<Shared> {
         .route("/identity/", get(versions))
         .route("/identity/v3/", get(version))
         .nest("/identity/v3", v3)
+}
+
+/// In the place of [`router`] where tokens are those of a site's Keystone.
+pub fn elsewhere() -> Router<Shared> {
+    let gone = || any(is_elsewhere);
+    Router::new().route("/identity", gone()).route("/identity/", gone()).route("/identity/{*call}", gone())
+}
+
+async fn is_elsewhere(State(app): State<Shared>) -> Refused {
+    let url = app.keystone.as_ref().map_or("", |keystone| keystone.public_url());
+    Fault::new(410, format!("Identity is not served here: log in at this site's Keystone, {url}.")).into()
 }
 
 async fn versions(BaseUrl(base): BaseUrl) -> Response {

@@ -26,7 +26,10 @@ use super::{
     ask::{Ask, id},
     rules,
 };
-use crate::app::{App, Shared};
+use crate::{
+    app::{App, Shared},
+    openstack::identity::has_project,
+};
 
 const DEFAULT_DESCRIPTION: &str = "Default security group";
 
@@ -142,11 +145,11 @@ async fn make_default(app: &App, ask: &Ask, query: &Query) -> Answer<()> {
     if ask.may(Operation::ReadSecurityGroups, Some(&project)).is_err() {
         return Ok(());
     }
-    match app.store.project(&project).await {
-        Ok(_) => Ok(default_of(&app.store, &project).await.map(drop)?),
-        Err(StoreError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+    let own = ask.own_project() == Some(&project);
+    if own || has_project(app, &project).await? {
+        default_of(&app.store, &project).await?;
     }
+    Ok(())
 }
 
 pub(super) async fn show(ask: Ask, State(app): State<Shared>, Path(id): Path<String>) -> Answer<Json<Value>> {
