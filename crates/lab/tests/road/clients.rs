@@ -11,13 +11,13 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(120);
 const DISK_BYTES: u64 = 64 << 20;
 
 /// A shell in which the clients are installed and pointed at the lab.
-struct Shell<'a> {
+pub struct Shell<'a> {
     lab: &'a Lab,
     bin: PathBuf,
 }
 
 impl Shell<'_> {
-    fn of(lab: &Lab) -> Shell<'_> {
+    pub fn of(lab: &Lab) -> Shell<'_> {
         let bin =
             std::env::var_os("WHIMBREL_CLIENTS").expect("WHIMBREL_CLIENTS is not set; hint: run through ./x test");
         Shell { lab, bin: bin.into() }
@@ -37,7 +37,7 @@ impl Shell<'_> {
     }
 
     /// The line works and its output has all of these words.
-    async fn check(&self, line: &str, words: &[&str]) -> String {
+    pub async fn check(&self, line: &str, words: &[&str]) -> String {
         let said = self.run(line).await.unwrap_or_else(|error| panic!("`{line}` failed: {error}"));
         for word in words {
             assert!(said.contains(word), "`{line}` does not say '{word}':\n{said}");
@@ -52,7 +52,7 @@ impl Shell<'_> {
     }
 
     /// Waits until the server is so, as `openstack server show` has it: status, task, host.
-    async fn server_is(&self, server: &str, status: &str, host: Option<&str>) {
+    pub async fn server_is(&self, server: &str, status: &str, host: Option<&str>) {
         let line = format!("openstack server show {server} -f json");
         let so = async || {
             let said = self.run(&line).await.map_err(anyhow::Error::msg)?;
