@@ -1,5 +1,7 @@
 //! A controller with its first administrator, and calls of OpenStack's APIs over HTTPS as clients make them.
 
+use std::path::Path;
+
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -21,19 +23,29 @@ pub struct Reply {
     pub body: Value,
 }
 
+/// Trusts the CA of that state directory alone.
+pub fn https(state_dir: &Path) -> reqwest::Client {
+    let ca = std::fs::read(state_dir.join("ca.crt")).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
+    let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
+}
+
 impl Cloud {
     pub async fn new() -> Self {
         let place = Place::new().await;
-        let ca = std::fs::read(place.dir.path().join("ca.crt")).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&ca).unwrap()).unwrap();
-        let tls = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         place.client.bootstrap(&Bootstrap { password: PASSWORD.to_owned() }).await.unwrap();
-        let http = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+        Cloud::of(place)
+    }
+
+    /// As it is.
+    pub fn of(place: Place) -> Self {
+        let http = https(place.dir.path());
         Cloud { place, http }
     }
 

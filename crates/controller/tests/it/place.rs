@@ -47,17 +47,21 @@ pub fn name(text: &str) -> HostName {
     text.parse().unwrap()
 }
 
-fn config(dir: &Path, listen: SocketAddr) -> ControllerConfig {
-    let text = format!("listen = '{listen}'\nstate_dir = '{}'", dir.display());
+fn config(dir: &Path, listen: SocketAddr, more: &str) -> ControllerConfig {
+    let text = format!("listen = '{listen}'\nstate_dir = '{}'\n{more}", dir.display());
     whimbrel_daemon::config::parse(Path::new("test.toml"), &text).unwrap()
 }
 
 impl Place {
     pub async fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Place::with(tempfile::tempdir().unwrap(), "").await
+    }
+
+    /// With `more` in its configuration.
+    pub async fn with(dir: TempDir, more: &str) -> Self {
         let stop = CancellationToken::new();
-        let controller =
-            Controller::start(config(dir.path(), "127.0.0.1:0".parse().unwrap()), stop.clone()).await.unwrap();
+        let config = config(dir.path(), "127.0.0.1:0".parse().unwrap(), more);
+        let controller = Controller::start(config, stop.clone()).await.unwrap();
         let address = controller.address();
         let url = format!("https://{address}");
         let ca = std::fs::read_to_string(dir.path().join("ca.crt")).unwrap();
@@ -79,8 +83,12 @@ impl Place {
 
     /// As after a crash of the controller: the same state, the same address.
     pub async fn start_again(&mut self) {
+        self.start_again_with("").await;
+    }
+
+    pub async fn start_again_with(&mut self, more: &str) {
         let stop = CancellationToken::new();
-        let config = config(self.dir.path(), self.address);
+        let config = config(self.dir.path(), self.address, more);
         self.running = Some((Controller::start(config, stop.clone()).await.unwrap(), stop));
     }
 
